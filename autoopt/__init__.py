@@ -1,0 +1,1 @@
+"""Find the accuracy-latency Pareto front of a trained network on your hardware."""

@@ -1,0 +1,1 @@
+"""A deployed config: artifact, manifest, checksums, expected outputs, measured numbers."""

@@ -1,0 +1,1 @@
+"""A job: one search, submitted, watched, resumed, cancelled."""

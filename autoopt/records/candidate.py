@@ -1,0 +1,85 @@
+"""A candidate: one point of a search space, in two halves.
+
+The *model half* changes the network and is dear; the *deployment half* says how it is served and is cheap.
+Candidates with the same model half share its stages through the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from autoopt.records.codec import digest
+
+Params: TypeAlias = Mapping[str, bool | int | float | str]
+
+ID_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Step:
+    """One technique with its parameters."""
+
+    technique: str
+    params: Params = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How the network is served."""
+
+    engine: str
+    precision: str = "fp32"
+    """What the engine executes: fp32, fp16, bf16, int8 (static), int8_dynamic."""
+    fusion: str = "default"
+    """One of the levels that the engine declares."""
+    batch: int = 1
+    """Samples a call."""
+    threads: int = 1
+    hardware: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of a search space: the steps in the order in which they are applied, then the deployment."""
+
+    model: tuple[Step, ...]
+    deployment: Deployment
+
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits, a function of the content alone."""
+        return digest(self)[:ID_LENGTH]
+
+    @property
+    def model_id(self) -> str:
+        """The same for the model half: equal for candidates that share a network."""
+        return digest(self.model)[:ID_LENGTH]
+
+    def step(self, technique: str) -> Step | None:
+        """The first step of that technique, if there is one."""
+        return next((step for step in self.model if step.technique == technique), None)
+
+    def describe(self) -> str:
+        """One line for people: ``depth 0.57, pruned 0.3 · int8 openvino, 1 thread``."""
+        steps = "; ".join(_describe_step(step) for step in self.model) or "network unchanged"
+        served = self.deployment
+        parts = [f"{served.engine} {served.precision}"]
+        if served.fusion != "default":
+            parts.append(f"fusion {served.fusion}")
+        if served.batch != 1:
+            parts.append(f"batch {served.batch}")
+        parts.append(f"{served.threads} thread{'s' if served.threads > 1 else ''}")
+        if served.hardware != "cpu":
+            parts.append(served.hardware)
+        return f"{steps} | {', '.join(parts)}"
+
+
+def _describe_step(step: Step) -> str:
+    params = ", ".join(f"{name} {_short(value)}" for name, value in sorted(step.params.items()))
+    return f"{step.technique.replace('_', ' ')} ({params})" if params else step.technique.replace("_", " ")
+
+
+def _short(value: bool | float | str) -> str:  # noqa: FBT001 (a value, not a switch)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,94 @@
+"""A measurement: an immutable record of one artifact, judged in one environment, each figure with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from autoopt.records.environment import Environment
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its two-sided 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What the clock said, in this run on this machine. For comparisons use the paired speed-up instead."""
+
+    median_ms: float
+    p90_ms: float
+    mean_ms: float
+    reference_median_ms: float
+    """The reference's, timed in turn with this artifact."""
+    rounds: int
+    """A B B A rounds kept."""
+    calls: int
+    """Timed calls kept, of this artifact."""
+    discarded: int
+    """Bursts thrown away because the process had been preempted."""
+
+
+@dataclass(frozen=True)
+class Effective:
+    """What really ran, read back from the engine and the operating system."""
+
+    engine_version: str
+    hardware: str
+    precision: str
+    threads: int
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """The artifact's outputs against those of the network it was built from, on the same inputs."""
+
+    agreement: float
+    """Share of samples with the same arg-max (or, where outputs are no class scores, within tolerance), in [0, 1]."""
+    max_difference: float
+    """The largest absolute difference, divided by the source outputs' standard deviation."""
+    mean_difference: float
+    """The mean absolute difference, divided likewise."""
+    samples: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One artifact, timed against the reference and judged on one split."""
+
+    candidate_id: str
+    split: str
+    """"validation" while searching; "test" when confirmed."""
+    scenario: str
+    """"single_stream" or "offline" (MLPerf's terms)."""
+    speedup: Estimate
+    """The reference's time per sample divided by this artifact's, timed in turn: drift cancels."""
+    latency_ms: Estimate
+    """Milliseconds per sample: the job's reference latency divided by the speed-up. Comparable within a job."""
+    score: Estimate
+    """The task's metric on the split; higher is better."""
+    score_drop: Estimate
+    """The reference's score minus this one's, on the same samples (paired)."""
+    agreement: float
+    """Share of the split's samples on which this artifact and the reference network predict the same, in [0, 1]."""
+    latency: Latency
+    fidelity: Fidelity
+    size_bytes: int
+    peak_rss_bytes: int
+    """Memory that loading and running the artifact added to its process."""
+    load_s: float
+    first_ms: float
+    """The first inference after loading."""
+    effective: Effective
+    environment: Environment
+    taken_at: str
+    """ISO 8601, UTC."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know, in words: noise, a cap that was reached, …"""
+    schema: int = 1

@@ -1,0 +1,1 @@
+"""What a finished (or interrupted) job shows to people and to pandas."""

@@ -1,0 +1,1 @@
+"""The controller: which candidate next, and when to stop."""

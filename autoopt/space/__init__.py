@@ -1,0 +1,1 @@
+"""The search space: which choices exist, and which depend on which."""

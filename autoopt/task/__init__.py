@@ -1,0 +1,1 @@
+"""The task: what is optimized."""

@@ -1,0 +1,1 @@
+"""Conformance suites for engines and techniques, for our own and for those of others."""

@@ -1,0 +1,1 @@
+"""The inference runtimes, one file each."""

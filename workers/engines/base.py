@@ -1,0 +1,97 @@
+"""The seam of an inference runtime: source in, artifact out; artifact in, callable out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from autoopt.records import Deployment, Effective, Signature
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What an engine offers on this machine; where it offers nothing, why, and the command that mends it."""
+
+    engine: str
+    version: str | None = None
+    precisions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Hardware to the precisions that are *executed* there (BF16 that would silently run as FP32 is not listed)."""
+    fusions: tuple[str, ...] = ("default",)
+    """The fusion levels, the engine's best default first."""
+    reason: str | None = None
+    remedy: str | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the engine can be used here at all."""
+        return self.reason is None and any(self.precisions.values())
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network in one of the formats ("module", "onnx", "openvino") as a folder of the store, with its inputs."""
+
+    format: str
+    path: Path
+    """The folder; `autoopt.workers.formats` loads and saves it."""
+    signature: Signature
+
+
+class Session(ABC):
+    """A loaded artifact, ready to run. Not thread-safe."""
+
+    @abstractmethod
+    def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """One inference.
+
+        Args:
+            inputs: an array for each input of the signature, in its order, ``(batch, *shape)`` of its dtype.
+
+        Returns:
+            The outputs in order, ``(batch, ...)``. They may be overwritten by the next call.
+        """
+
+    @abstractmethod
+    def effective(self) -> Effective:
+        """What really runs, read back from the runtime after at least one call; never an echo of what was asked."""
+
+    def close(self) -> None:  # noqa: B027 (most sessions hold nothing)
+        """Free what the session holds."""
+
+
+class Engine(ABC):
+    """One inference runtime. Stateless; one instance stands in the table of `autoopt.workers.engines`."""
+
+    name: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]]
+    """The source formats that `build` takes, the preferred one first."""
+    packages: ClassVar[tuple[str, ...]]
+    """The Python distributions it needs, for the versions in keys and manifests."""
+    preload: ClassVar[tuple[str, ...]]
+    """Modules worth importing once in a measuring parent process."""
+    trusted_only: ClassVar[bool] = False
+    """Whether an artifact is code that runs when it is loaded (then a foreign bundle needs ``trust=True``)."""
+    build_fields: ClassVar[tuple[str, ...]] = ("precision", "batch", "hardware")
+    """The fields of `Deployment` that change the artifact; the others apply when it is loaded."""
+
+    @abstractmethod
+    def offer(self) -> Offer:
+        """What this engine offers on this machine. Cheap: imports at most its own runtime."""
+
+    @abstractmethod
+    def build(self, source: Source, deployment: Deployment, out: Path) -> None:
+        """Write the artifact into the empty folder ``out``.
+
+        Raises:
+            StageError: UNSUPPORTED where the engine cannot take this network.
+        """
+
+    @abstractmethod
+    def load(self, path: Path, deployment: Deployment, signature: Signature) -> Session:
+        """Open an artifact. Imports neither torch nor an exporter unless the engine itself is torch's."""

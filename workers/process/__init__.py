@@ -1,0 +1,1 @@
+"""One function in one fresh process, with pinned cores and limits."""

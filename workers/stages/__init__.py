@@ -1,0 +1,1 @@
+"""Content-addressed steps of work."""

@@ -1,0 +1,39 @@
+"""The seam of the content-addressed artifact store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+
+class Store(ABC):
+    """Folders by key. A key is a full-length content digest, so what is published under it never changes."""
+
+    @abstractmethod
+    def get(self, key: str) -> Path | None:
+        """The folder under the key, its checksums verified; None where there is none.
+
+        A damaged artifact is removed, said in the log, and None is returned, so that it is made again.
+        """
+
+    @abstractmethod
+    def publish(self, key: str, folder: Path) -> Path:
+        """Move a finished folder into the store, atomically; returns its place. The first to publish a key wins.
+
+        Raises:
+            StoreError: the disk is full, or may not be written.
+        """
+
+    @abstractmethod
+    def scratch(self) -> AbstractContextManager[Path]:
+        """An empty folder on the store's own file system, removed at the end unless it was published."""
+
+    @abstractmethod
+    def lock(self, key: str) -> AbstractContextManager[None]:
+        """Hold the right to compute the key: one holder at a time, freed when the holder's process dies."""
+
+    @abstractmethod
+    def keys(self) -> Iterator[str]:
+        """Every key that is published."""

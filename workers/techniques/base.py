@@ -1,0 +1,101 @@
+"""The seam of a compression technique: network in, network out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from autoopt.task.prepared import PreparedTask
+
+    from autoopt.records import Params, Signature
+
+Facts: TypeAlias = Mapping[str, bool | int | float | str]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a technique, with the values that it allows."""
+
+    name: str
+    default: bool | int | float | str
+    choices: tuple[bool | int | float | str, ...] = ()
+    """The allowed values; empty where ``low`` and ``high`` bound a number."""
+    low: float | None = None
+    high: float | None = None
+    about: str = ""
+    """One sentence, with the unit."""
+
+    def allows(self, value: object) -> bool:
+        """Whether the value has the default's type and lies in what is allowed."""
+        if isinstance(value, bool) is not isinstance(self.default, bool):
+            return False
+        if self.choices:
+            return value in self.choices
+        if not isinstance(value, int | float):
+            return isinstance(value, str) and isinstance(self.default, str)
+        if isinstance(self.default, int) and not isinstance(value, int):
+            return False
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.choices:
+            return ", ".join(map(str, self.choices))
+        return f"{self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a technique may use besides the network itself."""
+
+    task: PreparedTask
+    """Data, metric, the original network, the teacher's outputs. Never the test split."""
+    signature: Signature
+    teacher: np.ndarray | None
+    """The original network's outputs for the samples ``task.training_order[: len(teacher)]``, computed once and cached;
+    given to techniques with ``needs_training``."""
+    seed: int
+    threads: int
+    progress: Callable[[str], None]
+    """Told a line now and then by long work; it ends up in the stage's log."""
+
+
+class Technique(ABC):
+    """One compression step. Stateless; one instance stands in the table of `autoopt.workers.techniques`."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Part of every key: raise it when the same parameters give another network."""
+    formats: ClassVar[tuple[str, ...]] = ("module",)
+    """What it takes and gives back ("module", "onnx", "openvino"), the preferred one first."""
+    needs_training: ClassVar[bool] = False
+    """Whether it trains (dear). Such a step changes the weights only, never the structure, so a candidate's latency is
+    probed without it."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The splits that it reads: "train", "calibration"."""
+    precision: ClassVar[str | None] = None
+    """The precision that the step makes possible ("int8"), where it is a quantization."""
+    parameters: ClassVar[tuple[Parameter, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    """The Python distributions whose versions are part of the key."""
+
+    @abstractmethod
+    def apply(self, model: Any, params: Params, context: Context) -> tuple[Any, Facts]:
+        """Compress.
+
+        Args:
+            model: the network in one of ``formats``: an ``nn.Module`` in eval mode, an ``onnx.ModelProto`` or an
+                ``openvino.Model``. May be changed in place.
+            params: a value for each of ``parameters``.
+            context: data and the original network.
+
+        Returns:
+            The network in the same format, and facts worth recording (parameters left, losses, validation score).
+
+        Raises:
+            StageError: UNSUPPORTED where nothing in this network can be compressed this way, DIVERGED on NaN.
+        """
