@@ -72,7 +72,7 @@ _KINDS: dict[str, type[Measured | Eliminated | Failed]] = {
 
 
 def outcome_name(outcome: Outcome) -> str:
-    """ "measured", "eliminated" or "failed"."""
+    """The kind in one word: measured, eliminated or failed."""
     return type(outcome).__name__.lower()
 
 
