@@ -1,0 +1,104 @@
+"""Dominance that respects intervals: which configs no other config beats, given the uncertainty of both figures.
+
+Point estimates alone make a front of noise: a config that is 0.02 points "better" and 30 % slower would stand on it.
+The rule, for two configs a and b of one job:
+
+* a is *distinguishably faster* than b when the 95 % interval of the ratio of their latencies leaves out 1, and
+  *distinguishably better* when the interval of the difference of their score drops leaves out 0
+  (`autoopt.front.estimates`; drops and not scores, because drops are paired with the reference on the same samples).
+* a **beats** b when it is distinguishably ahead on one axis and not distinguishably behind on the other.
+* a and b **cannot be told apart** when neither is distinguishably ahead on either axis. Of such a pair the front lists
+  the faster by point estimate, and names the other.
+* The **front** is the set of configs such that no listed config beats, or cannot be told apart from, another listed one,
+  and every config left out is beaten by, or cannot be told apart from, a listed one: the kernel of the relation.
+
+Why a kernel, and not "whatever nobody beats": indistinguishability is not transitive. Let z beat y and y beat x in
+latency, each 0.2 points less accurate than the next and indistinguishable from it, while z and x, 0.4 points apart, can
+be told apart. Nobody beats z; but x, the most accurate of all, is left out only for the sake of y, which nobody will
+see. The kernel lists z and x. It is found by listing, again and again, a config that none of the remaining makes
+superfluous. Chains of four configs with very unequal intervals can close to a cycle; the fastest of it is listed then.
+
+A config that another one precedes on both point estimates is made superfluous by it in every case, so the front
+consists of members of the point estimates' Pareto set (except where such a member was left out for the sake of a third).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from autoopt.front.config import Config
+from autoopt.records import Estimate
+
+Relation: TypeAlias = npt.NDArray[np.bool_]
+
+
+def front(configs: Sequence[Config]) -> tuple[Config, ...]:
+    """The configs that no other beats, by latency, the fastest first; see the module's rule."""
+    remaining = sorted(configs, key=_order)
+    relations = _compare(remaining)
+    # Of two that cannot be told apart the first in this order stays: with i < j, i makes j superfluous.
+    superfluous = relations.beats | np.triu(relations.ties, k=1)
+    listed = _kernel(superfluous)
+    return tuple(remaining[index] for index in listed)
+
+
+def beaten_by(config: Config, configs: Sequence[Config]) -> tuple[Config, ...]:
+    """Those of ``configs`` that beat ``config``: distinguishably ahead on one axis, not behind on the other."""
+    others = [other for other in configs if other.id != config.id]
+    column = _compare([config, *others]).beats[1:, 0]
+    return tuple(other for other, beats in zip(others, column, strict=True) if beats)
+
+
+def indistinguishable_from(config: Config, configs: Sequence[Config]) -> tuple[Config, ...]:
+    """Those of ``configs`` that cannot be told apart from ``config`` on either axis."""
+    others = [other for other in configs if other.id != config.id]
+    row = _compare([config, *others]).ties[0, 1:]
+    return tuple(other for other, tied in zip(others, row, strict=True) if tied)
+
+
+def _order(config: Config) -> tuple[float, float, int]:
+    return (config.latency_ms.value, config.score_drop.value, config.number)
+
+
+@dataclass(frozen=True)
+class _Relations:
+    """Entry (i, j): what config i is to config j. Both bool, (N, N)."""
+
+    beats: Relation
+    ties: Relation
+
+
+def _compare(configs: Sequence[Config]) -> _Relations:
+    faster = _distinguishably_less([config.latency_ms for config in configs], log=True)
+    better = _distinguishably_less([config.score_drop for config in configs], log=False)
+    return _Relations(
+        beats=(faster & ~better.T) | (better & ~faster.T),
+        ties=~(faster | faster.T | better | better.T),
+    )
+
+
+def _distinguishably_less(estimates: Sequence[Estimate], *, log: bool) -> Relation:
+    """Entry (i, j): the interval of ``j - i`` lies above 0. The same arithmetic as `estimates.difference`, for all pairs."""
+    figures = np.array([(item.value, item.low, item.high) for item in estimates], dtype=float).reshape(-1, 3)
+    value, low, high = (np.log(figures) if log else figures).T
+    margin = np.hypot((high - value)[:, None], (value - low)[None, :])
+    less: Relation = value[None, :] - value[:, None] > margin
+    return less
+
+
+def _kernel(superfluous: Relation) -> list[int]:
+    """Indices, ascending, of the set in which none makes another superfluous, and which makes all others superfluous."""
+    remaining = np.ones(len(superfluous), dtype=bool)
+    listed = []
+    while remaining.any():
+        free = remaining & ~superfluous[remaining].any(axis=0)
+        index = int(np.flatnonzero(free if free.any() else remaining)[0])
+        listed.append(index)
+        remaining &= ~superfluous[index]
+        remaining[index] = False
+    return sorted(listed)
