@@ -1,0 +1,87 @@
+"""The local Ray cluster of a job: loopback only, no telemetry, slots for lanes, trainers and builders.
+
+Ray's CPUs are logical and pin nothing, so stages ask for slots of our own, and their processes are pinned by us.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from autoopt.workers.stages.setup import Cores
+
+# What a job's own cluster needs in the environment *before* Ray is imported. The first two keep Ray on loopback: it
+# rewrites a node address of 127.0.0.1 to the routable one and listens everywhere otherwise (docs/decisions.md).
+ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AUTH_MODE": "token",
+    # We handle Ctrl-C ourselves: running candidates are told as interrupted, best so far is written.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A candidate that reports no objective (eliminated, failed) is no error.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_WARN_THRESHOLD_S": "5",
+    "OPENVINO_TELEMETRY_DISABLE": "1",
+    "NNCF_TELEMETRY_DISABLE": "1",
+}
+
+
+def slots(cores: Cores) -> dict[str, float]:
+    """A node's custom resources."""
+    return {"lane": 1, "trainer": cores.trainers, "builder": max(1, len(cores.work) // 2)}
+
+
+def needs(role: str, cores: Cores) -> dict[str, float]:
+    """What a stage of that role takes of them; a measurement that shares its cores takes everything."""
+    if role == "lane" and cores.exclusive:
+        return slots(cores)
+    return {role: 1}
+
+
+@contextmanager
+def local_cluster(cores: Cores) -> Iterator[str]:
+    """Start Ray on this machine and stop it at the end; yields the dashboard's address.
+
+    ``address="local"`` always starts a new cluster: a stale file of a dead one would be joined otherwise.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    _private_token()
+    import ray
+
+    context = ray.init(
+        address="local",
+        resources=slots(cores),
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        configure_logging=True,
+    )
+    try:
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+    finally:
+        ray.shutdown()
+
+
+def _private_token() -> None:
+    """Ray writes its authentication token world-readable under the usual umask: tighten an existing one, and let only
+    the user read a new one."""
+    from pathlib import Path
+
+    path = Path.home() / ".ray" / "auth_token"
+    if path.exists():
+        path.chmod(0o600)
+        return
+    import secrets
+
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))

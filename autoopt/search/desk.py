@@ -1,0 +1,94 @@
+"""The training desk: who may train next, who is eliminated, and when everybody must stop.
+
+A single Ray actor of the job holds it, since candidates run in processes of their own. Training is the dear part of a
+search, so a free trainer goes to the candidate that promises most *now*, and everyone who waits is judged again by the
+front as it stands. A right to train is a lease that lapses when its holder falls silent: a dead process blocks nobody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autoopt.records import Eliminated
+from autoopt.search.elimination import Judge
+from autoopt.workers.entry import Standing
+
+LEASE_S = 20.0
+WAITING_S = 5.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the desk says: go on, wait and ask again, or the candidate ends here."""
+
+    go: bool
+    eliminated: Eliminated | None = None
+
+
+@dataclass
+class _Waiting:
+    promise: float
+    asked_at: float
+
+
+class TrainingDesk:
+    """Not thread-safe by itself: an actor serves one call at a time."""
+
+    def __init__(
+        self, judge: Judge, trainers: int, deadline: float | None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._judge = judge
+        self._trainers = trainers
+        self._deadline = deadline
+        self._clock = clock
+        self._leases: dict[str, float] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._stopping = False
+
+    def learn(self, judge: Judge) -> None:
+        """Judge by this from now on: the front has changed."""
+        self._judge = judge
+
+    def stop(self) -> None:
+        """Tell every candidate to stop when it next asks."""
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        """Whether candidates must stop: told to, or the time is over."""
+        return self._stopping or (self._deadline is not None and self._clock() >= self._deadline)
+
+    def ask(self, standing: Standing) -> Answer:
+        """May this candidate train its next rung? A lease that it held for the last rung is given back."""
+        name, now = standing.candidate.id, self._clock()
+        self._leases.pop(name, None)
+        verdict = self._judge.judge(standing, None if self._deadline is None else self._deadline - now)
+        if verdict.eliminated is not None:
+            self._waiting.pop(name, None)
+            return Answer(go=False, eliminated=verdict.eliminated)
+        self._waiting[name] = _Waiting(verdict.promise, now)
+        self._forget_silent(now)
+        if len(self._leases) >= self._trainers or self._best_waiting() != name:
+            return Answer(go=False)
+        del self._waiting[name]
+        self._leases[name] = now
+        return Answer(go=True)
+
+    def heartbeat(self, name: str) -> bool:
+        """The candidate is alive (a lease that it holds is renewed); returns whether it must stop."""
+        if name in self._leases:
+            self._leases[name] = self._clock()
+        return self.stopping()
+
+    def leave(self, name: str) -> None:
+        """The candidate has ended."""
+        self._leases.pop(name, None)
+        self._waiting.pop(name, None)
+
+    def _best_waiting(self) -> str:
+        return max(self._waiting, key=lambda name: self._waiting[name].promise)
+
+    def _forget_silent(self, now: float) -> None:
+        self._leases = {name: at for name, at in self._leases.items() if now - at < LEASE_S}
+        self._waiting = {name: entry for name, entry in self._waiting.items() if now - entry.asked_at < WAITING_S}

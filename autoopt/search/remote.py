@@ -1,0 +1,112 @@
+"""Stages on Ray: each is a named task that waits for a slot, watched by the candidate that needs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from autoopt.errors import FailureKind, StageError
+from autoopt.records import Eliminated
+from autoopt.search.cluster import needs
+from autoopt.workers.entry import Standing
+from autoopt.workers.stages.execute import Result, execute, find
+from autoopt.workers.stages.setup import Setup
+from autoopt.workers.stages.stage import Stage
+from autoopt.workers.store.local import LocalStore
+
+POLL_S = 1.0
+ASK_AGAIN_S = 0.5
+# A worker or node that dies is noticed late while retries burn at once: wait longer each time.
+RETRY_AFTER_S = (1.0, 5.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job's stages work: what a task on another process needs to find everything again."""
+
+    setup: Setup
+    store: str
+    logs: str
+
+
+class Stopped(StageError):
+    """The job stops: the candidate is not to blame and will be tried again."""
+
+    def __init__(self, why: str = "the job stopped before this candidate ended") -> None:
+        super().__init__(FailureKind.INTERRUPTED, why)
+
+    def __reduce__(self) -> tuple[type[Stopped], tuple[str]]:  # type: ignore[override]  # one argument, not three
+        return (type(self), (self.message,))
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _run_stage(stage: Stage, place: Place) -> Result | StageError:
+    """On a node. A failed stage is returned, not raised: Ray would wrap it in its own traceback."""
+    try:
+        return execute(stage, place.setup, LocalStore(Path(place.store)), Path(place.logs))
+    except StageError as error:
+        return error
+
+
+def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable[[], bool]) -> Result:
+    """The stage's result: from the store, or by a Ray task in a free slot. One computation of a key at a time.
+
+    Raises:
+        StageError: the stage failed, or (INTERRUPTED) the job stops.
+    """
+    found = find(stage, store)
+    if found is not None:
+        return found
+    with store.lock(stage.key):
+        for pause_s in (*RETRY_AFTER_S, None):
+            try:
+                return _watch(_submit(stage, place), must_stop)
+            except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+                if pause_s is None:
+                    raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
+                time.sleep(pause_s)
+    raise AssertionError
+
+
+def _submit(stage: Stage, place: Place) -> Any:
+    # A Tune trial's placement group captures its child tasks unless they ask for the default strategy.
+    return _run_stage.options(
+        name=stage.label, resources=needs(stage.role, place.setup.cores), scheduling_strategy="DEFAULT"
+    ).remote(stage, place)
+
+
+def _watch(reference: Any, must_stop: Callable[[], bool]) -> Result:
+    while True:
+        ready, _ = ray.wait([reference], timeout=POLL_S)
+        if ready:
+            answer = ray.get(reference)
+            if isinstance(answer, StageError):
+                raise answer
+            result: Result = answer
+            return result
+        if must_stop():
+            ray.cancel(reference, force=True)
+            raise Stopped
+
+
+class DeskGate:
+    """The gate of a candidate on Ray: asks the training desk, and waits for its turn."""
+
+    def __init__(self, desk: Any) -> None:
+        self._desk = desk
+
+    def admit(self, standing: Standing) -> Eliminated | None:
+        """None to go on; the outcome where the candidate ends here."""
+        while True:
+            answer = ray.get(self._desk.ask.remote(standing))
+            if answer.go or answer.eliminated is not None:
+                eliminated: Eliminated | None = answer.eliminated
+                return eliminated
+            if ray.get(self._desk.heartbeat.remote(standing.candidate.id)):
+                raise Stopped
+            time.sleep(ASK_AGAIN_S)

@@ -1,0 +1,80 @@
+"""A candidate as a Tune trial: a light coordinator that waits for its stages, which run as Ray tasks elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from autoopt.errors import StoreError
+from autoopt.records import Candidate, Outcome, from_json, outcome_to_json
+from autoopt.records.outcome import Eliminated, Measured, outcome_name
+from autoopt.search.remote import DeskGate, Place, run_stage
+from autoopt.workers.entry import evaluate
+from autoopt.workers.stages.execute import Result
+from autoopt.workers.stages.stage import Stage
+from autoopt.workers.store.local import LocalStore
+
+# A trial waits nearly all the time. Zero is refused by Tune's placement groups.
+TRIAL_CPUS = 0.001
+
+
+class CandidateTrial(tune.Trainable):
+    """One step: evaluate the candidate in ``config``; the outcome is the result."""
+
+    def setup(self, config: dict[str, Any], place: Place, desk: Any) -> None:
+        """Once a process; later candidates come by `reset_config`."""
+        self.config = config
+        self._place = place
+        self._desk = desk
+        self._store = LocalStore(Path(place.store))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another candidate in the same process: a new one costs a second."""
+        self.config = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Evaluate; never raises for what is the candidate's fault."""
+        candidate = from_json(Candidate, self.config["candidate"])
+        try:
+            outcome = evaluate(candidate, self._place.setup, self._run(candidate.id), DeskGate(self._desk))
+        except StoreError as error:
+            # The job must stop, and be resumable once there is room again.
+            ray.get(self._desk.stop.remote())
+            return {"done": True, "kind": "store", "store_error": str(error)}
+        finally:
+            ray.get(self._desk.leave.remote(candidate.id))
+        return {"done": True, "kind": outcome_name(outcome), "outcome": outcome_to_json(outcome), **_metrics(outcome)}
+
+    def _run(self, name: str) -> Any:
+        def must_stop() -> bool:
+            return bool(ray.get(self._desk.heartbeat.remote(name)))
+
+        def run(stage: Stage) -> Result:
+            return run_stage(stage, self._place, self._store, must_stop)
+
+        return run
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: what a candidate has finished is in the store."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing."""
+
+
+def _metrics(outcome: Outcome) -> dict[str, float]:
+    """What Tune's callbacks and table show."""
+    if isinstance(outcome, Measured):
+        measured = outcome.measurement
+        return {
+            "score": measured.score.value,
+            "latency_ms": measured.latency_ms.value,
+            "speedup": measured.speedup.value,
+            "score_drop": measured.score_drop.value,
+        }
+    if isinstance(outcome, Eliminated) and outcome.speedup is not None:
+        return {"speedup": outcome.speedup}
+    return {}

@@ -1,0 +1,131 @@
+"""Evaluate one candidate: run its stages in the order that wastes least, and end in an outcome.
+
+Latency first: the untrained structure is served and timed, and only a candidate that could still enter the front is
+trained, rung by rung. What decides is a `Gate`, handed in: workers know nothing of the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from autoopt.errors import StageError
+from autoopt.records import Candidate, Eliminated, Failed, Measured, Measurement, Outcome, StageRun, from_json
+from autoopt.workers.stages import plan
+from autoopt.workers.stages.execute import Result
+from autoopt.workers.stages.plan import Network, Rung
+from autoopt.workers.stages.setup import Setup
+from autoopt.workers.stages.stage import Stage
+
+Runner: TypeAlias = Callable[[Stage], Result]
+"""Runs a stage somewhere and returns its result; raises StageError where it failed."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a candidate when the gate is asked."""
+
+    candidate: Candidate
+    speedup: float
+    """As probed: the reference's time per sample divided by the untrained structure's."""
+    speedup_high: float
+    """The upper end of its interval."""
+    epochs: float
+    """Trained so far; 0 before training."""
+    next_epochs: float
+    """What the next rung adds."""
+    score: float | None = None
+    """After the last rung, on validation data, in the training framework."""
+    seconds_per_epoch: float | None = None
+
+
+class Gate(Protocol):
+    """Decides whether a candidate goes on. May wait (until a trainer is free, say)."""
+
+    def admit(self, standing: Standing) -> Eliminated | None:
+        """None to go on to the next rung; the outcome where the candidate ends here."""
+
+
+class OpenGate:
+    """The null gate: everybody goes on."""
+
+    def admit(self, standing: Standing) -> Eliminated | None:  # noqa: ARG002 (the protocol's)
+        """Go on."""
+        return None
+
+
+@dataclass
+class _Journey:
+    """A candidate on its way: where it is, and what its stages cost so far."""
+
+    run: Runner
+    stage: Stage | None = None
+    runs: list[StageRun] = field(default_factory=list)
+
+    def go(self, stages: Iterable[Stage]) -> dict[str, Any]:
+        """Run stages in order; the facts of the last."""
+        facts: dict[str, Any] = {}
+        for stage in stages:
+            self.stage = stage
+            result = self.run(stage)
+            self.runs.append(result.run)
+            facts = result.facts
+        return facts
+
+
+def evaluate(candidate: Candidate, setup: Setup, run: Runner, gate: Gate) -> Outcome:
+    """Take a candidate through its stages.
+
+    Failures of stages are outcomes; only errors that are not the candidate's (`StoreError`) are raised.
+    """
+    journey = _Journey(run)
+    try:
+        outcome = _evaluate(candidate, setup, journey, gate)
+    except StageError as error:
+        label = journey.stage.label if journey.stage else "plan"
+        return Failed(label, error.kind, error.message, error.log, tuple(journey.runs))
+    return outcome
+
+
+def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate) -> Outcome:
+    stages, network = plan.structure(candidate, setup)
+    # A plan that cannot be served is told before anything is paid for.
+    plan.measurement(candidate, network, setup, "validation")
+    journey.go(stages)
+    rungs = plan.training(candidate, network, setup)
+    if rungs:
+        ended = _train(candidate, network, rungs, setup, journey, gate)
+        if ended is not None:
+            return ended
+        network = rungs[-1].network
+    serving = plan.measurement(candidate, network, setup, "validation")
+    measurement = from_json(Measurement, journey.go(serving.stages))
+    return Measured(measurement, serving.artifact_key, tuple(journey.runs))
+
+
+def _train(  # noqa: PLR0913 (one journey's parts)
+    candidate: Candidate, network: Network, rungs: tuple[Rung, ...], setup: Setup, journey: _Journey, gate: Gate
+) -> Eliminated | None:
+    """Probe, then climb the rungs; the outcome where the gate ends it."""
+    timing = journey.go(plan.probe(candidate, network, setup).stages)
+    facts: dict[str, Any] = {}
+    done = 0.0
+    for rung in rungs:
+        standing = Standing(
+            candidate=candidate,
+            speedup=timing["speedup"]["value"],
+            speedup_high=timing["speedup"]["high"],
+            epochs=done,
+            next_epochs=rung.step_epochs,
+            score=facts.get("score"),
+            seconds_per_epoch=facts.get("seconds_per_epoch"),
+        )
+        eliminated = gate.admit(standing)
+        if eliminated is not None:
+            return Eliminated(
+                eliminated.rung, eliminated.reason, eliminated.speedup, eliminated.score, tuple(journey.runs)
+            )
+        facts = journey.go(rung.stages)
+        done = rung.epochs
+    return None

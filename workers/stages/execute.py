@@ -1,0 +1,111 @@
+"""Run one stage: answer from the store, or compute in a process of its own and publish.
+
+A failure that would come again (the engine cannot take this network) is published too, so that a resumed or repeated
+job does not pay for it twice; a transient one is not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoopt.errors import FailureKind, StageError, StoreError
+from autoopt.records import StageRun
+from autoopt.workers import process
+from autoopt.workers.process import Limits
+from autoopt.workers.stages.run import FACTS, Work, write_request
+from autoopt.workers.stages.setup import Setup
+from autoopt.workers.stages.stage import Role, Stage
+from autoopt.workers.store.base import Store
+
+FAILURE = "failure.json"
+# What a stage's parent process has imported already, so that the stage's own process starts at once.
+PRELOAD: dict[Role, tuple[str, ...]] = {
+    Role.TRAINER: ("numpy", "torch"),
+    Role.BUILDER: ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf"),
+    Role.LANE: ("numpy", "torch", "onnxruntime", "openvino"),
+}
+_REPEATABLE = frozenset({FailureKind.UNSUPPORTED, FailureKind.DISAGREEMENT, FailureKind.DIVERGED})
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage left: what it cost, and its facts."""
+
+    run: StageRun
+    facts: dict[str, Any]
+
+
+def find(stage: Stage, store: Store) -> Result | None:
+    """The stage's result where the store has it.
+
+    Raises:
+        StageError: the store remembers that this stage fails.
+    """
+    folder = store.get(stage.key)
+    if folder is None:
+        return None
+    failure = folder / FAILURE
+    if failure.exists():
+        told = json.loads(failure.read_text())
+        raise StageError(FailureKind(told["kind"]), told["message"], told["log"])
+    facts = json.loads((folder / FACTS).read_text())
+    return Result(StageRun(stage.kind, stage.name, stage.key, True, time.time(), 0.0, socket.gethostname()), facts)  # noqa: FBT003
+
+
+def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
+    """The stage's result, computed here unless the store has it. The caller holds the stage's lock.
+
+    Raises:
+        StageError: the stage failed.
+        StoreError: the store cannot be read or written.
+    """
+    found = find(stage, store)
+    if found is not None:
+        return found
+    parents = tuple(_parent(key, store) for key in stage.parents)
+    cores = setup.cores.lane if stage.role is Role.LANE else setup.cores.work
+    threads = setup.cores.train_threads if stage.role is Role.TRAINER else 1
+    started_at, clock = time.time(), time.monotonic()
+    with store.scratch() as out:
+        work = Work(stage.name, dict(stage.params), parents, out, threads, cores)
+        limits = Limits(timeout_s=stage.timeout_s, memory_bytes=setup.memory_bytes, cores=cores, threads=threads)
+        log = logs / f"{stage.kind}-{stage.name}-{stage.key[:12]}.log"
+        try:
+            facts = process.call(
+                "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, PRELOAD[stage.role], log
+            )
+        except StageError as error:
+            _remember(stage, error, store)
+            raise
+        store.publish(stage.key, out)
+    seconds = time.monotonic() - clock
+    return Result(StageRun(stage.kind, stage.name, stage.key, False, started_at, seconds, socket.gethostname()), facts)  # noqa: FBT003
+
+
+def _parent(key: str, store: Store) -> Path:
+    folder = store.get(key)
+    if folder is None:
+        message = f"the store lost {key[:12]}, which a stage builds on; run the job again to make it anew."
+        raise StageError(FailureKind.INTERRUPTED, message)
+    return folder
+
+
+def _remember(stage: Stage, error: StageError, store: Store) -> None:
+    if error.kind not in _REPEATABLE:
+        return
+    with store.scratch() as out:
+        told = {"kind": error.kind, "message": error.message, "log": error.log}
+        (out / FAILURE).write_text(json.dumps(told))
+        try:
+            store.publish(stage.key, out)
+        except StoreError:
+            # The stage's own error is what the caller must hear of; it will fail again, that is all.
+            logger.warning("could not record the failure of %s", stage.label)

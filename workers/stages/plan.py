@@ -1,0 +1,261 @@
+"""From a candidate to stages: which steps, in which order, each with the key that the store answers to.
+
+A candidate's stages are a chain::
+
+    task → technique … technique → (recovery rung …) → export → quantization → build → measure
+           └── structure, untrained ──┘ └─ training ─┘ └────────── serving ──────────┘
+
+Serving the *untrained* structure gives the probe: how fast a candidate runs depends on its structure, not on its weights.
+Candidates that share a prefix of the chain share its folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+from autoopt.errors import FailureKind, StageError
+from autoopt.records import Candidate, Deployment, Step, to_json
+from autoopt.records import environment as environments
+from autoopt.workers import formats
+from autoopt.workers.engines import engine as engine_named
+from autoopt.workers.engines.base import Engine
+from autoopt.workers.stages.setup import Setup
+from autoopt.workers.stages.stage import Role, Stage
+from autoopt.workers.techniques import technique as technique_named
+from autoopt.workers.techniques.base import Technique
+
+# The teacher's outputs are computed a chunk at a time: enough to share, small enough not to compute what nobody reads.
+TEACHER_CHUNK = 8192
+PROBE_CALIBRATION = 32
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in the store: the key of the folder that holds it, and its format.
+
+    ``outputs`` is the key of the folder whose ``outputs.npy`` says what this network answers; None for the original.
+    """
+
+    key: str
+    format: str
+    outputs: str | None = None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The stages that turn a network into a measured artifact, in order; the last but one builds it."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def artifact_key(self) -> str:
+        """The built artifact's key."""
+        return self.stages[-2].key
+
+
+def original(setup: Setup) -> Network:
+    """The task's own network."""
+    return Network(setup.task_key, setup.source_format)
+
+
+def structure(candidate: Candidate, setup: Setup) -> tuple[tuple[Stage, ...], Network]:
+    """The stages that change the network without training it, and the network that they leave."""
+    network = original(setup)
+    stages = []
+    for step in candidate.model:
+        technique = technique_named(step.technique)
+        if technique.needs_training or technique.precision is not None:
+            continue
+        if network.format not in technique.formats:
+            message = f"{technique.name} takes {' or '.join(technique.formats)}; the task's network is {network.format}."
+            raise StageError(FailureKind.UNSUPPORTED, message)
+        stage = _technique_stage(technique, step.params, network, setup, Role.BUILDER)
+        stages.append(stage)
+        network = Network(stage.key, network.format, outputs=stage.key)
+    return tuple(stages), network
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Training up to ``epochs`` (cumulative): the stages that it needs and the network that it leaves."""
+
+    epochs: float
+    step_epochs: float
+    stages: tuple[Stage, ...]
+    network: Network
+
+
+def training(candidate: Candidate, network: Network, setup: Setup) -> tuple[Rung, ...]:
+    """The rungs of the candidate's recovery, the shortest first; empty where nothing is trained."""
+    rungs: list[Rung] = []
+    for step in candidate.model:
+        technique = technique_named(step.technique)
+        if not technique.needs_training:
+            continue
+        until = float(step.params["epochs"])
+        ends = [end for end in setup.rungs if end < until] + [until]
+        start = 0.0
+        for end in ends:
+            params = {**step.params, "epochs": end - start, "offset": start}
+            teachers = tuple(_teachers(end, setup))
+            parents = tuple(stage.key for stage in teachers)
+            stage = _technique_stage(technique, params, network, setup, Role.TRAINER, parents)
+            network = Network(stage.key, network.format, outputs=stage.key)
+            rungs.append(Rung(end, end - start, (*teachers, stage), network))
+            start = end
+    return tuple(rungs)
+
+
+def probe(candidate: Candidate, network: Network, setup: Setup) -> Serving:
+    """Serve an untrained structure and time it. Calibrated on few samples: their values do not change the speed."""
+    steps = []
+    for step in candidate.model:
+        if technique_named(step.technique).precision is not None and "calibration" in step.params:
+            step = replace(step, params={**step.params, "calibration": PROBE_CALIBRATION})  # noqa: PLW2901
+        steps.append(step)
+    probed = replace(candidate, model=tuple(steps))
+    return _serving(probed, network, setup, kind="probe", split="none")
+
+
+def measurement(candidate: Candidate, network: Network, setup: Setup, split: str) -> Serving:
+    """Serve a finished network, time it and judge it on a split."""
+    return _serving(candidate, network, setup, kind="measure", split=split)
+
+
+def _serving(candidate: Candidate, network: Network, setup: Setup, *, kind: str, split: str) -> Serving:
+    deployment = candidate.deployment
+    engine = engine_named(deployment.engine)
+    stages: list[Stage] = []
+    quantization = next((step for step in candidate.model if technique_named(step.technique).precision is not None), None)
+    technique = technique_named(quantization.technique) if quantization else None
+    target = _format_for(engine, technique, network)
+    served = network
+    for step_format in formats.path(network.format, target) or ():
+        stage = _export_stage(step_format, served, deployment, setup)
+        stages.append(stage)
+        served = Network(stage.key, step_format, network.outputs)
+    if quantization is not None and technique is not None:
+        stage = _technique_stage(technique, quantization.params, served, setup, Role.BUILDER)
+        stages.append(stage)
+        served = Network(stage.key, served.format, network.outputs)
+    build = _build_stage(engine, served, deployment, setup)
+    stages.append(build)
+    stages.append(_measure_stage(kind, split, build, network, candidate, setup))
+    return Serving(tuple(stages))
+
+
+def _format_for(engine: Engine, technique: Technique | None, network: Network) -> str:
+    """The first of the engine's formats that the quantization takes too and that the network can be converted to."""
+    for name in engine.formats:
+        if (technique is None or name in technique.formats) and formats.path(network.format, name) is not None:
+            return name
+    wanted = f" after {technique.name}" if technique else ""
+    message = f"{engine.name} takes {' or '.join(engine.formats)}{wanted}; a network in {network.format} leads to none of them."
+    raise StageError(FailureKind.UNSUPPORTED, message)
+
+
+def _technique_stage(  # noqa: PLR0913 (all of it is part of the key)
+    technique: Technique,
+    params: Mapping[str, Any],
+    network: Network,
+    setup: Setup,
+    role: Role,
+    extra_parents: tuple[str, ...] = (),
+) -> Stage:
+    return Stage(
+        kind="technique",
+        name=technique.name,
+        params={"format": network.format, "seed": setup.seed, "values": dict(params)},
+        parents=(setup.task_key, network.key, *extra_parents),
+        role=role,
+        timeout_s=setup.stage_timeout_s,
+        salt={"version": technique.version, "packages": versions(technique.packages)},
+    )
+
+
+def _teachers(epochs: float, setup: Setup) -> Iterable[Stage]:
+    """The chunks of the teacher's outputs that training up to ``epochs`` reads."""
+    needed = min(setup.training_samples, round(epochs * setup.training_samples))
+    for start in range(0, needed, TEACHER_CHUNK):
+        yield Stage(
+            kind="teacher",
+            name="outputs",
+            params={"start": start, "stop": min(start + TEACHER_CHUNK, setup.training_samples)},
+            parents=(setup.task_key,),
+            role=Role.TRAINER,
+            timeout_s=setup.stage_timeout_s,
+            salt={"packages": versions(("torch",))},
+        )
+
+
+def _export_stage(target: str, network: Network, deployment: Deployment, setup: Setup) -> Stage:
+    return Stage(
+        kind="export",
+        name=target,
+        params={"from": network.format, "batch": deployment.batch},
+        parents=(setup.task_key, network.key),
+        role=Role.BUILDER,
+        timeout_s=setup.stage_timeout_s,
+        salt={"packages": versions(("torch", "onnx", "openvino"))},
+    )
+
+
+def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup: Setup) -> Stage:
+    fields = to_json(deployment)
+    kept = {name: fields[name] for name in engine.build_fields}
+    return Stage(
+        kind="build",
+        name=engine.name,
+        params={"format": network.format, "deployment": {**to_json(Deployment(engine.name)), **kept}},
+        parents=(setup.task_key, network.key),
+        role=Role.BUILDER,
+        timeout_s=setup.stage_timeout_s,
+        # Some engines compile for the instructions of the machine at hand.
+        salt={"packages": versions(engine.packages), "flags": environments.current().flags},
+    )
+
+
+def _measure_stage(  # noqa: PLR0913 (all of it is part of the key)
+    kind: str, split: str, build: Stage, network: Network, candidate: Candidate, setup: Setup
+) -> Stage:
+    parents = [setup.task_key, build.key]
+    reference = candidate == setup.reference
+    if not reference:
+        serving = measurement(setup.reference, original(setup), setup, "validation")
+        parents += [serving.artifact_key, serving.stages[-1].key]
+    return Stage(
+        kind=kind,
+        name=split,
+        params={
+            "candidate": candidate.id,
+            "deployment": to_json(candidate.deployment),
+            "reference": to_json(setup.reference.deployment),
+            "scenario": setup.scenario,
+            "lane": len(setup.cores.lane),
+            "settings": setup.settings,
+            "outputs": network.outputs if kind == "measure" else None,
+        },
+        parents=(*parents, *((network.outputs,) if kind == "measure" and network.outputs else ())),
+        role=Role.LANE,
+        timeout_s=setup.stage_timeout_s,
+        salt={"environment": to_json(environments.current())},
+    )
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The installed version of each distribution; "absent" where there is none."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def steps_of(candidate: Candidate, *, training: bool) -> tuple[Step, ...]:
+    """The candidate's steps that need training, or those that do not."""
+    return tuple(step for step in candidate.model if technique_named(step.technique).needs_training is training)

@@ -1,0 +1,56 @@
+"""A stage: one content-addressed step of work. Its key says everything that its result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from autoopt.records import digest
+
+# Raise it when what a stage leaves in its folder changes shape.
+LAYOUT = 1
+
+
+class Role(StrEnum):
+    """Which of a node's slots a stage needs."""
+
+    TRAINER = "trainer"
+    BUILDER = "builder"
+    LANE = "lane"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step. ``parents`` are the keys of the folders that it reads, in the order in which its function expects them."""
+
+    kind: str
+    """"technique", "teacher", "export", "build", "probe" or "measure"."""
+    name: str
+    """The technique, format, engine or split."""
+    params: Mapping[str, Any]
+    parents: tuple[str, ...]
+    role: Role
+    timeout_s: float
+    salt: Mapping[str, Any]
+    """What else the result depends on: versions, the machine."""
+
+    @property
+    def key(self) -> str:
+        """64 hexadecimal digits. Neither the role nor the time limit changes a result."""
+        return digest(
+            {
+                "layout": LAYOUT,
+                "kind": self.kind,
+                "name": self.name,
+                "params": self.params,
+                "parents": self.parents,
+                "salt": self.salt,
+            }
+        )
+
+    @property
+    def label(self) -> str:
+        """For people: the name of the task in the Ray dashboard, the stage in a failed outcome."""
+        return f"{self.kind} {self.name}"
