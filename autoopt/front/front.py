@@ -91,7 +91,17 @@ class Front(Sequence[Config]):
         """
         goals = Goals(max_accuracy_drop, max_latency_ms, max_size_mb, min_accuracy)
         config, met, reason = choose(self.comparable, goals.listed(self.words))
-        return Pick(config, met, reason, goals, self.reference_name, self.words, self.lossless, self.exporter)
+        return Pick(
+            config=config,
+            met=met,
+            reason=reason,
+            goals=goals,
+            reference=self.reference,
+            reference_name=self.reference_name,
+            words=self.words,
+            lossless=self.lossless,
+            exporter=self.exporter,
+        )
 
     def beaten_by(self, config: Config) -> tuple[Config, ...]:
         """The listed configs that beat this one."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from autoopt.errors import UserError
 from autoopt.front.config import Config
-from autoopt.front.words import ScoreWords, number
+from autoopt.front.words import ScoreWords, number, plain
 
 # Floating-point noise in a bound (0.93 - 0.92 against 0.01) must not decide.
 TOLERANCE = 1e-9
@@ -23,7 +23,7 @@ class Goal:
     """One demand: ``worst(config)`` must not exceed 0 (on a scale of its own: a log for latency and size)."""
 
     text: str
-    """``within 1 point of the reference``."""
+    """``stays within 1 point of the reference's accuracy``, said of a config."""
     worst: Callable[[Config], float]
     """The excess over the goal at the worse end of the interval."""
     typical: Callable[[Config], float]
@@ -81,7 +81,7 @@ class Goals:
 
 def _drop(limit: float, words: ScoreWords) -> Goal:
     return Goal(
-        text=f"within {words.points(limit)} of the reference's {words.metric}",
+        text=f"stays within {words.points(limit)} of the reference's {words.metric}",
         worst=lambda config: config.score_drop.high - limit,
         typical=lambda config: config.score_drop.value - limit,
         measured=lambda config: (
@@ -92,7 +92,7 @@ def _drop(limit: float, words: ScoreWords) -> Goal:
 
 def _score(limit: float, words: ScoreWords) -> Goal:
     return Goal(
-        text=f"at least {number(words.factor * limit)}{words.percent} {words.metric}",
+        text=f"reaches at least {plain(words.factor * limit)}{words.percent} {words.metric}",
         worst=lambda config: limit - config.score.low,
         typical=lambda config: limit - config.score.value,
         measured=lambda config: (
@@ -103,7 +103,7 @@ def _score(limit: float, words: ScoreWords) -> Goal:
 
 def _latency(limit: float, _: ScoreWords) -> Goal:
     return Goal(
-        text=f"at most {number(limit)} ms a sample",
+        text=f"runs in at most {plain(limit)} ms a sample",
         worst=lambda config: math.log(config.latency_ms.high / limit),
         typical=lambda config: math.log(config.latency_ms.value / limit),
         measured=lambda config: (
@@ -117,7 +117,7 @@ def _size(limit: float, _: ScoreWords) -> Goal:
         return math.log(max(config.size_mb, 1e-9) / limit)
 
     return Goal(
-        text=f"at most {number(limit)} MB",
+        text=f"fits in {plain(limit)} MB",
         worst=excess,
         typical=excess,
         measured=lambda config: f"{number(config.size_mb)} MB",

@@ -28,6 +28,7 @@ class Pick:
     reason: str
     """Why this one, in a sentence."""
     goals: Goals
+    reference: Config
     reference_name: str
     words: ScoreWords
     lossless: Config | None = None
@@ -36,6 +37,8 @@ class Pick:
     def sentence(self) -> str:
         """``… is 14.2× faster (95 % CI 13.6–14.9) than PyTorch eager FP32 at 0.4 points less accuracy (…), measured on …``."""
         judged = self.config.judged
+        if self.config.id == self.reference.id:
+            return f"{self.config.describe()} is {self.reference_name} itself, what all others are compared with."
         return (
             f"{self.config.describe()} is {speed(judged.speedup)} {self.reference_name} "
             f"{self.words.drop(judged.score_drop)}, measured on the {judged.split} split."
@@ -98,13 +101,13 @@ def _distance(config: Config, goals: Sequence[Goal], configs: Sequence[Config]) 
 def _why_met(goals: Sequence[Goal]) -> str:
     if not goals:
         return "The fastest config; no goal was given."
-    return f"The fastest config that is {_joined(goals)}, at 95 % confidence."
+    return f"The fastest config that {_joined(goals)}, at 95 % confidence."
 
 
 def _why_none(nearest: Config, goals: Sequence[Goal], configs: Sequence[Config]) -> str:
     alone = [goal for goal in goals if not any(goal.met_by(config) for config in configs)]
     if not alone:
-        opening = f"No config is {_joined(goals)} at once, though each goal alone is met by some config."
+        opening = f"No config {_joined(goals)} at once, though each goal alone is met by some config."
     else:
         opening = " ".join(_why_not(goal, configs) for goal in alone)
     missed = [goal for goal in goals if not goal.met_by(nearest)]
@@ -116,10 +119,10 @@ def _why_not(goal: Goal, configs: Sequence[Config]) -> str:
     best = min(configs, key=goal.worst)
     if any(goal.typical(config) <= 0 for config in configs):
         return (
-            f"No config is {goal.text} at 95 % confidence, though some measure so: "
+            f"No config {goal.text} at 95 % confidence, though some measure so: "
             f"more samples or longer timing would narrow their intervals."
         )
-    return f"No config is {goal.text}: the best, {best.describe()}, has {goal.measured(best)}."
+    return f"No config {goal.text}: the best, {best.describe()}, has {goal.measured(best)}."
 
 
 def _joined(goals: Sequence[Goal]) -> str:

@@ -33,6 +33,11 @@ def number(value: float, decimals: int | None = None) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
+def plain(value: float) -> str:
+    """A number that a person gave: as they would write it."""
+    return f"{round(value, MAX_DECIMALS):.12g}".replace("-", "−")
+
+
 def figure(estimate: Estimate, unit: str = "") -> str:
     """The value alone: ``14.2×``."""
     return number(estimate.value, decimals_for(estimate)) + unit
@@ -80,8 +85,7 @@ class ScoreWords:
 
     def points(self, difference: float) -> str:
         """``1 point``, ``0.5 points``, or the plain number."""
-        value = number(round(self.factor * difference, MAX_DECIMALS))
-        value = value.rstrip("0").rstrip(".") if "." in value else value
+        value = plain(float(f"{self.factor * difference:.3g}"))
         return value + (" point" if self.in_points and value == "1" else self.unit)
 
     def drop(self, drop: Estimate) -> str:
