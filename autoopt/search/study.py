@@ -1,0 +1,302 @@
+"""The memory of a search: an Optuna study in which every trial is a candidate and ends in an outcome.
+
+The study's storage is the only truth. A trial is
+
+* COMPLETE: the candidate was measured; its values are (score, latency in ms);
+* PRUNED with a violated constraint: eliminated, or failed by its own fault, so that the sampler learns to avoid its like
+  (TPE does not see FAIL: of 156 candidates 56 were doomed, against 8 of 111 when told this way);
+* FAIL: nothing was learnt: interrupted (its candidate waits again), or a repetition that was never handed out;
+* RUNNING: somebody works at it; after a crash nobody does, and `CandidateStudy.reconcile` lets it wait again.
+
+One process asks and tells. Others may read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeAlias
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from autoopt.errors import FailureKind, JobError
+from autoopt.records import (
+    Candidate,
+    Failed,
+    Measured,
+    Outcome,
+    from_json,
+    outcome_from_json,
+    outcome_to_json,
+    to_json,
+)
+from autoopt.search.census import Census, census_of
+from autoopt.search.sampler import make_sampler, parameters_of, sample, start_parameters
+from autoopt.space import Space, draw, every
+
+NAME = "autoopt"
+MAX_ATTEMPTS = 3
+"""A candidate that was interrupted this often is given up: it may be what takes the node down."""
+_ASKED_AGAIN = 8
+_DRAWN_AGAIN = 200
+_CANDIDATE, _OUTCOME, _ATTEMPT, _WHY, _REPEATS = "candidate", "outcome", "attempt", "why", "repeats"
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+_CONSTRAINT = "viable"
+
+
+Asked: TypeAlias = tuple[int, Candidate]
+"""A number and the candidate to work at."""
+Row: TypeAlias = tuple[int, Candidate, Outcome]
+"""A candidate that has ended."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate that is worth a look, and why."""
+
+    candidate: Candidate
+    why: str
+    promise: float = 0.0
+    """The gain in hypervolume if everything goes well; orders proposals of one kind."""
+
+
+class CandidateStudy:
+    """Ask for candidates, tell outcomes."""
+
+    def __init__(self, storage: BaseStorage, space: Space, *, sampler: str = "tpe", seed: int = 0) -> None:
+        """Open the study in the storage, or make it.
+
+        Raises:
+            JobError: the storage holds a search of another space.
+        """
+        # A trial a line on stderr is not what the user asked for.
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = space
+        self._study = optuna.create_study(
+            storage=storage,
+            study_name=NAME,
+            directions=[StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE],
+            load_if_exists=True,
+        )
+        self._check_space()
+        trials = self._study.get_trials(deepcopy=False)
+        # Another seed each time it is opened: the same one would repeat the draws of the last time.
+        self._study.sampler = make_sampler(sampler, seed + len(trials))
+        self._random = Random(f"{seed}/{len(trials)}")  # noqa: S311 (draws candidates, keeps no secrets)
+        self._handles: dict[int, Trial] = {}
+        self._decoded: dict[int, Row] = {}
+
+    def ask(self, proposals: Iterable[Proposal] = ()) -> Asked | None:
+        """The next candidate that was not handed out before.
+
+        What waits comes first (interrupted candidates, `enqueue`), then the first new one of ``proposals``, then the
+        sampler's. None when every candidate of the space has been handed out.
+        """
+        waiting = self._ask_waiting()
+        if waiting:
+            return waiting
+        seen = self.seen()
+        fresh = next((proposal for proposal in proposals if proposal.candidate.id not in seen), None)
+        if fresh is None:
+            return self._ask_sampler(seen)
+        self._enqueue(fresh.candidate, fresh.why, attempt=1)
+        return self._ask_waiting()
+
+    def enqueue(self, proposals: Iterable[Proposal]) -> int:
+        """Let candidates wait, in this order; those that are known are left out. Returns how many are new."""
+        seen = set(self.seen())
+        count = 0
+        for proposal in proposals:
+            if proposal.candidate.id not in seen:
+                seen.add(proposal.candidate.id)
+                self._enqueue(proposal.candidate, proposal.why, attempt=1)
+                count += 1
+        return count
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """How the candidate of that number ended. Telling an ended one again changes nothing.
+
+        An interrupted candidate waits again, up to `MAX_ATTEMPTS` times in all.
+        """
+        trial = self._handle(number)
+        frozen = self._frozen(number)
+        if frozen.state.is_finished():
+            return
+        attempt = int(frozen.user_attrs.get(_ATTEMPT, 1))
+        if isinstance(outcome, Failed) and outcome.kind.transient and attempt < MAX_ATTEMPTS:
+            self._try_again(frozen, attempt + 1)
+            return
+        trial.set_user_attr(_OUTCOME, outcome_to_json(outcome))
+        trial.set_constraint(_CONSTRAINT, _violation(outcome, self.space.max_drop_of_interest))
+        values = _values(outcome)
+        if values is None:
+            self._study.tell(number, state=TrialState.PRUNED)
+        else:
+            self._study.tell(number, values)
+        self._handles.pop(number, None)
+
+    def release(self, number: int) -> None:
+        """Give a candidate back that was not worked at to its end by no fault of its own: it waits again."""
+        frozen = self._frozen(number)
+        if not frozen.state.is_finished():
+            self._try_again(frozen, int(frozen.user_attrs.get(_ATTEMPT, 1)))
+
+    def reconcile(self) -> int:
+        """After a crash: let what was RUNNING wait again. Returns how many candidates.
+
+        Safe to be killed and repeated at any point: a candidate is enqueued before its stale trial is closed, and not if
+        it waits already.
+        """
+        count = 0
+        for frozen in self._trials(TrialState.RUNNING):
+            attempt = int(frozen.user_attrs.get(_ATTEMPT, 1))
+            if _CANDIDATE in frozen.user_attrs and attempt >= MAX_ATTEMPTS:
+                message = f"the search died {attempt} times while it worked at this candidate"
+                self.tell(frozen.number, Failed("", FailureKind.INTERRUPTED, message))
+                continue
+            count += _CANDIDATE in frozen.user_attrs
+            self._try_again(frozen, attempt + 1)
+        return count
+
+    def seen(self) -> frozenset[str]:
+        """The identifiers of all candidates that wait, run or have ended."""
+        live = self._trials(TrialState.WAITING, TrialState.RUNNING, *_ENDED)
+        return frozenset(trial.user_attrs[_ID] for trial in live if _ID in trial.user_attrs)
+
+    def outcomes(self) -> tuple[Row, ...]:
+        """All candidates that have ended, in the order in which they were handed out."""
+        for frozen in self._trials(*_ENDED):
+            if frozen.number not in self._decoded and _OUTCOME in frozen.user_attrs:
+                self._decoded[frozen.number] = _decode(frozen)
+        return tuple(self._decoded[number] for number in sorted(self._decoded))
+
+    def running(self) -> tuple[Asked, ...]:
+        """The candidates that somebody works at."""
+        return tuple(_asked(t) for t in self._trials(TrialState.RUNNING) if _CANDIDATE in t.user_attrs)
+
+    def why(self, number: int) -> str:
+        """Who wanted that candidate: "sampler", or a proposal's reason."""
+        return str(self._frozen(number).user_attrs.get(_WHY, ""))
+
+    def census(self) -> Census:
+        """Counts of outcomes by cause."""
+        states = [trial.state for trial in self._trials()]
+        retried = sum(
+            _CANDIDATE in t.user_attrs and _REPEATS not in t.user_attrs for t in self._trials(TrialState.FAIL)
+        )
+        return census_of(
+            [outcome for _, _, outcome in self.outcomes()],
+            running=states.count(TrialState.RUNNING),
+            waiting=states.count(TrialState.WAITING),
+            retried=retried,
+        )
+
+    def _ask_waiting(self) -> Asked | None:
+        if not self._trials(TrialState.WAITING):
+            return None
+        trial = self._study.ask()
+        frozen = self._frozen(trial.number)
+        asked = _asked(frozen)
+        self._handles[trial.number] = trial
+        if parameters_of(self.space, asked[1]) is not None:
+            sample(self.space, trial)  # records the parameters for the sampler; they are fixed by the enqueuing
+        return asked
+
+    def _ask_sampler(self, seen: frozenset[str]) -> Asked | None:
+        for _ in range(_ASKED_AGAIN):
+            self._study.enqueue_trial(dict(start_parameters(self.space)))
+            trial = self._study.ask()
+            candidate = sample(self.space, trial)
+            trial.set_user_attr(_ID, candidate.id)
+            if candidate.id not in seen:
+                trial.set_user_attr(_WHY, "sampler")
+                trial.set_user_attr(_CANDIDATE, to_json(candidate))
+                self._handles[trial.number] = trial
+                return trial.number, candidate
+            trial.set_user_attr(_REPEATS, candidate.id)
+            self._study.tell(trial, state=TrialState.FAIL)
+        fresh = self._untried(seen)
+        if fresh is None:
+            return None
+        self._enqueue(fresh, "the sampler repeats itself: drawn evenly", attempt=1)
+        return self._ask_waiting()
+
+    def _untried(self, seen: frozenset[str]) -> Candidate | None:
+        drawn = (draw(self.space, self._random) for _ in range(_DRAWN_AGAIN))
+        return next((c for c in itertools.chain(drawn, every(self.space)) if c.id not in seen), None)
+
+    def _enqueue(self, candidate: Candidate, why: str, attempt: int) -> None:
+        attributes: dict[str, Any] = {
+            _ID: candidate.id,
+            _CANDIDATE: to_json(candidate),
+            _WHY: why,
+            _ATTEMPT: attempt,
+        }
+        self._study.enqueue_trial(dict(parameters_of(self.space, candidate) or {}), user_attrs=attributes)
+
+    def _try_again(self, frozen: FrozenTrial, attempt: int) -> None:
+        """Enqueue first, close second: a crash in between doubles nothing, since the next `reconcile` sees that it waits."""
+        if _CANDIDATE in frozen.user_attrs:
+            waiting = {trial.user_attrs.get(_ID) for trial in self._trials(TrialState.WAITING)}
+            if frozen.user_attrs[_ID] not in waiting:
+                self._enqueue(_asked(frozen)[1], frozen.user_attrs.get(_WHY, ""), attempt)
+        self._study.tell(frozen.number, state=TrialState.FAIL)
+        self._handles.pop(frozen.number, None)
+
+    def _check_space(self) -> None:
+        known = self._study.user_attrs.get("space")
+        if known is None:
+            self._study.set_user_attr("space", self.space.fingerprint)
+        elif known != self.space.fingerprint:
+            message = (
+                f"This search was begun on another space ({known}, now {self.space.fingerprint}): the file, the engines "
+                "installed or the cores have changed. Start a new job; the store still has what was computed."
+            )
+            raise JobError(message)
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states or None)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        trials = self._trials()
+        if not 0 <= number < len(trials):
+            message = f"there is no candidate number {number}; there are {len(trials)}"
+            raise JobError(message)
+        return trials[number]
+
+    def _handle(self, number: int) -> Trial:
+        """The live trial; made again where another process asked for it."""
+        if number not in self._handles:
+            self._handles[number] = Trial(self._study, self._frozen(number)._trial_id)  # noqa: SLF001 (Optuna's own way)
+        return self._handles[number]
+
+
+_ID = "candidate_id"
+
+
+def _asked(frozen: FrozenTrial) -> Asked:
+    return frozen.number, from_json(Candidate, frozen.user_attrs[_CANDIDATE])
+
+
+def _decode(frozen: FrozenTrial) -> Row:
+    return (*_asked(frozen), outcome_from_json(frozen.user_attrs[_OUTCOME]))
+
+
+def _values(outcome: Outcome) -> tuple[float, float] | None:
+    if not isinstance(outcome, Measured):
+        return None
+    values = (outcome.measurement.score.value, outcome.measurement.latency_ms.value)
+    return values if all(map(math.isfinite, values)) else None
+
+
+def _violation(outcome: Outcome, max_drop: float) -> float:
+    """Optuna's constraint: satisfied at 0 and below. Graded, so that TPE prefers what came nearer."""
+    if isinstance(outcome, Measured) and _values(outcome) is not None:
+        return outcome.measurement.score_drop.value - max_drop
+    return 2.0 if isinstance(outcome, Failed) else 1.0

@@ -1,0 +1,150 @@
+"""A file meets the plugins, the task and the machine: names are checked, and what cannot work here is left out.
+
+Mistakes (a name that no plugin has, a value that a parameter does not allow) are errors. What is merely not to be had
+here (an engine that is not installed, a technique whose data the task lacks) is left out, with the reason on record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from autoopt.errors import SpaceError
+from autoopt.space.deployments import Leads, Plugins, batches, convertible, declared_formats, targets, threads
+from autoopt.space.names import unknown
+from autoopt.space.resolved import Exclusion, Space, StepChoice, TaskFacts
+from autoopt.space.schema import SpaceFile, When
+from autoopt.space.techniques import application_order, step_choice
+from autoopt.workers.engines.base import Offer
+from autoopt.workers.techniques.base import Technique
+
+_DEPLOYMENT_FACTS = ("engine", "hardware", "precision", "fusion", "batch", "threads", "changed")
+
+
+def resolve(
+    file: SpaceFile,
+    techniques: Mapping[str, Technique],
+    offers: Mapping[str, Offer],
+    facts: TaskFacts,
+    *,
+    engine_formats: Mapping[str, tuple[str, ...]] | None = None,
+    leads: Leads | None = None,
+) -> Space:
+    """What of the file can be searched for this task on this machine.
+
+    Args:
+        file: the search space as written.
+        techniques: every technique that there is, by name, in the order in which they are applied.
+        offers: what every engine offers here, by name.
+        facts: the task and the node.
+        engine_formats: the formats that each engine takes; default: what the engines declare.
+        leads: whether one format can be converted to another; default: `autoopt.workers.formats`.
+
+    Raises:
+        SpaceError: a name or value does not exist, or nothing is left; the message says what is missing.
+    """
+    formats = engine_formats if engine_formats is not None else declared_formats(file.deployment.engine, offers)
+    plugins = Plugins(techniques, offers, formats, leads or convertible)
+    steps, lost = _steps(file, plugins, facts)
+    steps, more = _drop_unrecoverable(file, steps, lost)
+    excluded = [*lost, *more]
+    found, gone = targets(file, plugins, facts, steps)
+    excluded += gone
+    if not found:
+        raise SpaceError(_nothing_left(file, excluded))
+    used = {name for target in found for name in target.quantizers}
+    for step in steps:
+        if step.precision is not None and step.technique not in used:
+            excluded.append(
+                Exclusion(f"technique {step.technique}", f"nothing is left that is served in {step.precision}")
+            )
+    kept_batches, no_batches = batches(file)
+    kept_threads, no_threads = threads(file, facts)
+    excluded += [*no_batches, *no_threads]
+    if not kept_batches or not kept_threads:
+        raise SpaceError(_nothing_left(file, excluded))
+    return Space(
+        name=file.name,
+        scenario=file.scenario,
+        steps=tuple(step for step in steps if step.precision is None or step.technique in used),
+        targets=found,
+        batches=kept_batches,
+        threads=kept_threads,
+        max_drop_of_interest=file.limits.max_drop_of_interest,
+        excluded=tuple(excluded),
+    )
+
+
+def _steps(file: SpaceFile, plugins: Plugins, facts: TaskFacts) -> tuple[list[StepChoice], list[Exclusion]]:
+    techniques = plugins.techniques
+    strange = [name for name in file.model if name not in techniques]
+    if strange:
+        problem = "; ".join(f"model.{name}: {unknown('technique', name, techniques)}" for name in strange)
+        raise SpaceError(_in(file, problem))
+    steps, excluded = [], []
+    for name in application_order(file.model, techniques):
+        choice = step_choice(techniques[name], file.model[name], file.name)
+        _check_facts(file, choice, techniques)
+        why = _cannot(techniques[name], facts)
+        if why:
+            excluded.append(Exclusion(f"technique {name}", why))
+        else:
+            steps.append(choice)
+    return steps, excluded
+
+
+def _cannot(technique: Technique, facts: TaskFacts) -> str | None:
+    """Why the technique cannot be used for this task; None where it can. Quantizers' formats depend on the engine."""
+    if technique.needs_training and "train" not in facts.splits:
+        return "it trains, and the task has no training data"
+    missing = [split for split in technique.needs if split not in facts.splits]
+    if missing:
+        return f"it needs {' and '.join(missing)} data, which the task does not have"
+    if technique.precision is None and facts.format not in technique.formats:
+        return f"it takes a network as {' or '.join(technique.formats)}, and the task's is {facts.format}"
+    return None
+
+
+def _drop_unrecoverable(
+    file: SpaceFile, steps: list[StepChoice], lost: list[Exclusion]
+) -> tuple[list[StepChoice], list[Exclusion]]:
+    """Without the training that the file wants after a change, changed networks are not worth a look.
+
+    A file whose training is ``optional``, or that names none, says that they are.
+    """
+    gone = [name for name, section in file.model.items() if _wanted_after_change(section.when) and not section.optional]
+    gone = [name for name in gone if any(item.what == f"technique {name}" for item in lost)]
+    if not gone:
+        return steps, []
+    why = f"it changes the network, and {gone[0]}, which has to follow, is left out"
+    dropped = [step for step in steps if step.changes_structure]
+    return (
+        [step for step in steps if step not in dropped],
+        [Exclusion(f"technique {step.technique}", why) for step in dropped],
+    )
+
+
+def _wanted_after_change(when: When) -> bool:
+    return True in when.get("changed", ())
+
+
+def _check_facts(file: SpaceFile, choice: StepChoice, techniques: Mapping[str, Technique]) -> None:
+    """Conditions may ask only what can be known when they are asked."""
+    parameters = [f"{name}.{p.name}" for name, technique in techniques.items() for p in technique.parameters]
+    known = [*_DEPLOYMENT_FACTS, *techniques, *parameters]
+    for when in (choice.when, *(parameter.when for parameter in choice.parameters)):
+        for fact in when:
+            if fact not in known:
+                problem = f"model.{choice.technique}.when: {unknown('fact', fact, (*_DEPLOYMENT_FACTS, *file.model))}"
+                raise SpaceError(_in(file, problem))
+
+
+def _in(file: SpaceFile, problem: str) -> str:
+    return f'The search space "{file.name}" does not fit the plugins: {problem}'
+
+
+def _nothing_left(file: SpaceFile, excluded: Iterable[Exclusion]) -> str:
+    lines = "\n".join(f"  - {item}" for item in excluded) or "  - the file offers nothing"
+    return (
+        f'Nothing is left of the search space "{file.name}" for this task on this machine:\n{lines}\n'
+        "Install one of the engines (see `autoopt engines`), or choose another space (see `autoopt spaces`)."
+    )

@@ -1,0 +1,104 @@
+"""The file's technique sections against what the techniques declare: parameters, values, defaults, order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from autoopt.errors import SpaceError
+from autoopt.space.domains import Domain, Listed, Value
+from autoopt.space.names import unknown
+from autoopt.space.resolved import ParameterChoice, StepChoice
+from autoopt.space.schema import ParameterSection, TechniqueSection, When
+from autoopt.workers.techniques.base import Parameter, Technique
+
+EPOCHS = "epochs"
+
+
+def application_order(names: Iterable[str], techniques: Mapping[str, Technique]) -> tuple[str, ...]:
+    """Structure first, then training, then quantization; within each as in the plugins' table."""
+    table = list(techniques)
+
+    def place(name: str) -> tuple[bool, bool, int]:
+        technique = techniques[name]
+        return technique.precision is not None, technique.needs_training, table.index(name)
+
+    return tuple(sorted(names, key=place))
+
+
+def step_choice(technique: Technique, section: TechniqueSection, space: str) -> StepChoice:
+    """The section, checked.
+
+    Raises:
+        SpaceError: a parameter does not exist, or does not allow a value.
+    """
+    where = f'The search space "{space}", model.{technique.name}'
+    given = dict(section.parameters)
+    if section.rungs:
+        given[EPOCHS] = ParameterSection(values=Listed(section.rungs))
+    declared = {parameter.name: parameter for parameter in technique.parameters}
+    for name in given:
+        if name not in declared:
+            options = ("optional", "when", *(("rungs", "start") if EPOCHS in declared else ()))
+            problem = unknown("parameter", name, declared)
+            message = f"{where}: {problem} Besides parameters it takes {', '.join(options)}."
+            raise SpaceError(message)
+    parameters = tuple(
+        _choice(parameter, given.get(parameter.name), section.start, technique.name, where)
+        for parameter in technique.parameters
+    )
+    epochs = next((parameter for parameter in parameters if parameter.name == EPOCHS), None)
+    return StepChoice(
+        technique=technique.name,
+        parameters=parameters,
+        optional=section.optional,
+        when=section.when,
+        trains=technique.needs_training,
+        precision=technique.precision,
+        rungs=_rungs(epochs) if technique.needs_training else (),
+        start=float(epochs.default) if technique.needs_training and epochs else None,
+    )
+
+
+def _choice(
+    parameter: Parameter, given: ParameterSection | None, start: float | None, technique: str, where: str
+) -> ParameterChoice:
+    if given is None:
+        return ParameterChoice(parameter.name, Listed((parameter.default,)), parameter.default, parameter.default)
+    domain = _typed(given.values, parameter)
+    for value in domain.spread() if not isinstance(domain, Listed) else domain.values:
+        if not parameter.allows(value):
+            message = f"{where}.{parameter.name}: {value!r} is not allowed. Allowed: {parameter.allowed()}."
+            raise SpaceError(message)
+    default = parameter.default if domain.contains(parameter.default) else _first(domain)
+    if parameter.name == EPOCHS and isinstance(domain, Listed):
+        default = start if start is not None else domain.values[0]
+    return ParameterChoice(
+        parameter.name, domain, default, parameter.default, _qualified(given.when, technique, parameter)
+    )
+
+
+def _typed(domain: Domain, parameter: Parameter) -> Domain:
+    """Whole numbers where the parameter takes fractions become fractions: 1 and 1.0 must be one candidate."""
+    if isinstance(domain, Listed) and isinstance(parameter.default, float):
+        return Listed(tuple(_fraction(value) for value in domain.values))
+    return domain
+
+
+def _fraction(value: Value) -> Value:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _first(domain: Domain) -> Value:
+    return domain.values[0] if isinstance(domain, Listed) else domain.spread()[0]
+
+
+def _qualified(when: When, technique: str, parameter: Parameter) -> When:
+    """A fact ``.name`` means another parameter of the same technique."""
+    del parameter
+    return {f"{technique}{fact}" if fact.startswith(".") else fact: values for fact, values in when.items()}
+
+
+def _rungs(epochs: ParameterChoice | None) -> tuple[float, ...]:
+    if epochs is None or not isinstance(epochs.domain, Listed):
+        return ()
+    return tuple(sorted(float(value) for value in epochs.domain.values if not isinstance(value, str)))
