@@ -1,0 +1,114 @@
+"""NNCF, kept quiet and quick."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoopt.workers.refusal import refusing, unsupported
+from autoopt.workers.techniques._graphs import Graph
+
+if TYPE_CHECKING:
+    from autoopt.workers.techniques.base import Context, Facts
+
+QUANTIZERS = ("FakeQuantize", "QuantizeLinear")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of `StaticQuantization`, under the same names."""
+
+    calibration: int
+    preset: str
+    fast_bias_correction: bool
+    transformer: str
+
+
+def quantized(model: Any, context: Context, settings: Settings) -> tuple[Any, Facts]:
+    """The network with quantizers.
+
+    Raises:
+        StageError: UNSUPPORTED where NNCF finds nothing to quantize or cannot take the graph.
+    """
+    nncf = _nncf()
+    graph = Graph.of(model)
+    samples = calibration_batches(context, graph.batch(context), settings.calibration)
+    transformer = graph.has_attention() if settings.transformer == "auto" else settings.transformer == "yes"
+    with _quiet(), refusing("NNCF cannot quantize this network"):
+        result = _quantize(nncf, model, samples, settings, transformer=transformer)
+    quantizers = sum(Graph.of(result).operations()[name] for name in QUANTIZERS)
+    if not quantizers:
+        message = "NNCF found no operation to quantize in this network"
+        raise unsupported(message)
+    batch = len(next(iter(samples[0].values())))
+    return result, {"samples": len(samples) * batch, "transformer": transformer, "quantizers": quantizers}
+
+
+def _quantize(
+    nncf: Any, model: Any, samples: list[dict[str, np.ndarray[Any, Any]]], settings: Settings, *, transformer: bool
+) -> Any:
+    def attempt(advanced: Any) -> Any:
+        return nncf.quantize(
+            model,
+            nncf.Dataset(samples),
+            preset=nncf.QuantizationPreset(settings.preset),
+            subset_size=len(samples),
+            fast_bias_correction=settings.fast_bias_correction,
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+            advanced_parameters=advanced,
+        )
+
+    try:
+        return attempt(None)
+    except AttributeError:
+        if not transformer:
+            raise
+        # SmoothQuant stumbles over ONNX products whose weights are no plain constants; the rest of the scheme works.
+        without = nncf.AdvancedSmoothQuantParameters(matmul=-1, convolution=-1)
+        return attempt(nncf.AdvancedQuantizationParameters(smooth_quant_alphas=without))
+
+
+def calibration_batches(context: Context, batch: int, samples: int) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """Inputs by name, ``(batch, *shape)`` each. Where the split is smaller than one batch, its samples are repeated."""
+    arrays = context.task.arrays("calibration").inputs
+    available = len(arrays[0])
+    count = max(1, min(samples, available) // batch)
+    rows = np.arange(count * batch) % available
+    return [
+        {
+            spec.name: np.ascontiguousarray(array[chosen])
+            for spec, array in zip(context.signature.tensors, arrays, strict=True)
+        }
+        for chosen in rows.reshape(count, batch)
+    ]
+
+
+def _nncf() -> Any:
+    # NNCF reports its use unless it believes to run in its own CI; it looks once, when it is imported.
+    os.environ.setdefault("NNCF_CI", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import nncf
+    return nncf
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, no advice: a stage's log is for what went wrong."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
