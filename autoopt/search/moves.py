@@ -1,0 +1,67 @@
+"""From one candidate to others: the same network served otherwise, the same one trained longer, one choice changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autoopt.records import Candidate
+from autoopt.space import Space, Target, Value, choices_of, domains_of, recompose
+
+Choices = dict[str, Value]
+
+
+def deployments(space: Space) -> Iterator[tuple[Target, Choices]]:
+    """Every target with every number of threads and batch, at its default fusion: the first thread count throughout, then the next."""
+    for batch in space.batches:
+        for threads in space.threads:
+            for target in space.targets:
+                choices: Choices = {
+                    "engine": target.engine,
+                    f"{target.engine}.hardware": target.hardware,
+                    f"{target.engine}.{target.hardware}.precision": target.precision,
+                    f"{target.engine}.fusion": target.fusions[0],
+                    "batch": batch,
+                    "threads": threads,
+                }
+                yield target, choices
+
+
+def redeployed(space: Space, candidate: Candidate) -> Iterator[Candidate]:
+    """The candidate's network in every deployment (the candidate itself among them)."""
+    known = choices_of(space, candidate)
+    if known is None:
+        return
+    network = space.network(candidate)
+    for _, choices in deployments(space):
+        other = recompose(space, {**known, **choices})
+        if space.network(other) == network:
+            yield other
+
+
+def trained_to(space: Space, candidate: Candidate, epochs: float) -> Candidate | None:
+    """The same candidate trained for so many epochs; None where it is not trained by rungs, or not of this space."""
+    trainer, known = space.trainer, choices_of(space, candidate)
+    if trainer is None or known is None or space.trained_for(candidate) is None:
+        return None
+    return recompose(space, {**known, f"{trainer.technique}.epochs": epochs})
+
+
+def started(space: Space, candidate: Candidate) -> Candidate:
+    """The candidate at the rung at which a new network begins; unchanged where nothing is trained."""
+    start = space.trainer.start if space.trainer else None
+    return candidate if start is None else trained_to(space, candidate, start) or candidate
+
+
+def neighbours(space: Space, candidate: Candidate) -> Iterator[Candidate]:
+    """Candidates with one choice changed by one step; a network that this changes begins at the starting rung."""
+    known = choices_of(space, candidate)
+    if known is None:
+        return
+    network = space.network(candidate)
+    rung = f"{space.trainer.technique}.epochs" if space.trainer and space.rungs else None
+    for name, domain in domains_of(space, candidate).items():
+        if name == rung:
+            continue
+        for value in domain.neighbours(known[name]):
+            other = recompose(space, {**known, name: value})
+            yield other if space.network(other) == network else started(space, other)

@@ -1,0 +1,219 @@
+"""Candidates that need no model to be worth a look. Pure functions of the space and the outcomes so far.
+
+In this order:
+
+* the *practitioner's list*: every engine and precision with the network unchanged, so that a useful front stands early;
+* *openers*: each way of changing the network by itself, gently and strongly, so that a sampler has something to learn from;
+* *follow-ups*: a network that was dear to train, in every other deployment that could put it on the front;
+* *promotions*: a network near the front that was trained little, with the next rung (successive halving: Jamieson and
+  Talwalkar, AISTATS 2016; who is promoted is decided by what it promises);
+* *neighbours* of the configs that contribute most to the front: local search.
+
+The sampler takes its turns in between.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from autoopt.records import Candidate, Deployment
+from autoopt.search.elimination import could_enter
+from autoopt.search.moves import deployments, neighbours, redeployed, started, trained_to
+from autoopt.search.standings import Config, Learning, Point, Row, Scale, learn, measured, network_id, pareto
+from autoopt.search.study import Proposal
+from autoopt.space import Listed, Space, StepChoice, Value, recompose
+
+SURPRISE = 0.6
+"""The best engine changes with the shape of a network: a predicted latency may turn out this much lower."""
+ENDGAME = 0.75
+"""From this share of the budget on, what is known is finished before anything new is begun."""
+_HOPE = 0.1
+
+
+@dataclass(frozen=True)
+class View:
+    """A search as it stands."""
+
+    space: Space
+    rows: tuple[Row, ...]
+    running: tuple[Candidate, ...]
+    scale: Scale
+    configs: tuple[Config, ...]
+    learning: Learning
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """(score, latency in ms) of every config."""
+        return tuple(config.point for config in self.configs)
+
+    @cached_property
+    def front(self) -> tuple[Config, ...]:
+        """By point estimates, the fastest first."""
+        return pareto(self.configs)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Identifiers of candidates that have ended or run."""
+        return frozenset(candidate.id for candidate in self.candidates())
+
+    def candidates(self) -> Iterator[Candidate]:
+        """All that have ended or run."""
+        yield from (candidate for _, candidate, _ in self.rows)
+        yield from self.running
+
+
+def make_view(
+    space: Space, rows: Sequence[Row], reference: Candidate, running: Iterable[Candidate] = ()
+) -> View | None:
+    """The view of these outcomes; None until the reference has been measured."""
+    configs = measured(rows)
+    base = next((config for config in configs if config.candidate == reference), None)
+    if base is None:
+        return None
+    scale = Scale(base.score, base.latency_ms, space.max_drop_of_interest)
+    return View(space, tuple(rows), tuple(running), scale, configs, learn(space, configs, scale))
+
+
+def propose(view: View, share_used: float = 0.0) -> Iterator[Proposal]:
+    """Proposals for the next candidate, the best first, none that is known; nothing when it is the sampler's turn.
+
+    Args:
+        view: the search as it stands.
+        share_used: how much of the budget is used, in [0, 1].
+    """
+    ordered = itertools.chain(practitioners(view.space), openers(view), follow_ups(view), _turn(view, share_used))
+    return (proposal for proposal in ordered if proposal.candidate.id not in view.known)
+
+
+def practitioners(space: Space) -> Iterator[Proposal]:
+    """The network unchanged in every deployment, in the order of the space's file."""
+    for target, choices in deployments(space):
+        yield Proposal(recompose(space, choices), f"the network unchanged in {target}")
+
+
+def openers(view: View) -> Iterator[Proposal]:
+    """Each way of changing the network by itself, then two at once, where the unchanged network runs fastest."""
+    space = view.space
+    served = _fastest_deployment(view)
+    ways = [list(_settings(step)) for step in space.steps if step.changes_structure]
+    for setting in itertools.chain.from_iterable(itertools.zip_longest(*ways)):
+        if setting is not None:
+            yield Proposal(started(space, recompose(space, {**served, **setting})), "one technique by itself")
+    for one, other in itertools.combinations([way[0] for way in ways if way], 2):
+        both = {**served, **one, **other}
+        yield Proposal(started(space, recompose(space, both)), "two techniques together")
+
+
+def follow_ups(view: View) -> list[Proposal]:
+    """Changed networks in the deployments in which they could enter the front, by promise."""
+    space, scale, points = view.space, view.scale, view.points
+    plain = {c.candidate.deployment: c.latency_ms for c in view.configs if not space.network(c.candidate)}
+    found = []
+    for configs in _by(view.configs, lambda config: str(space.network(config.candidate))).values():
+        if not space.network(configs[0].candidate):
+            continue
+        best = max(config.score for config in configs)
+        for other in redeployed(space, configs[0].candidate):
+            latency_ms = _expected_latency(other.deployment, configs, plain)
+            if other.id in view.known or latency_ms is None:
+                continue
+            verdict = could_enter(points, latency_ms * SURPRISE, best, scale)
+            if verdict.keep:
+                promise = scale.gain(points, (best, latency_ms)) + _HOPE * verdict.promise
+                found.append(Proposal(other, "a trained network in another deployment", promise))
+    return sorted(found, key=lambda proposal: -proposal.promise)
+
+
+def promotions(view: View) -> list[Proposal]:
+    """Networks that may enter the front, or climb on it, with more training: the next rung, by promise."""
+    space, scale = view.space, view.scale
+    tried: dict[str, float] = {}
+    for candidate in view.candidates():
+        epochs, name = space.trained_for(candidate), network_id(space, candidate)
+        if epochs is not None:
+            tried[name] = max(epochs, tried.get(name, 0.0))
+    found = []
+    trained = [config for config in view.configs if space.trained_for(config.candidate) is not None]
+    for name, configs in _by(trained, lambda config: network_id(space, config.candidate)).items():
+        longest = max(space.trained_for(config.candidate) or 0.0 for config in configs)
+        following = next((rung for rung in space.rungs if rung > longest), None)
+        if following is None or tried[name] >= following:
+            continue
+        latest = [config for config in configs if space.trained_for(config.candidate) == longest]
+        fastest = min(configs, key=lambda config: config.latency_ms)
+        score = max(config.score for config in latest)
+        optimistic = view.learning.optimistic(score, longest, scale)
+        verdict = could_enter(view.points, fastest.latency_ms, optimistic, scale)
+        promoted = trained_to(space, fastest.candidate, following)
+        if verdict.keep and promoted is not None:
+            expected = scale.gain(view.points, ((score + optimistic) / 2, fastest.latency_ms))
+            why = f"trained for {longest:g} epochs; {following:g} may bring it forward"
+            found.append(Proposal(promoted, why, expected + _HOPE * verdict.promise))
+    return sorted(found, key=lambda proposal: -proposal.promise)
+
+
+def local_moves(view: View) -> Iterator[Proposal]:
+    """One choice changed, around the configs that contribute most to the front, in turn; then around the next layer."""
+    contributions = [(_contribution(view, config), config) for config in view.front]
+    layer = [config for _, config in sorted(contributions, key=lambda pair: -pair[0])]
+    behind = pareto(config for config in view.configs if config not in layer)
+    for parents in (layer, list(behind)):
+        around = [neighbours(view.space, parent.candidate) for parent in parents]
+        for candidate in itertools.chain.from_iterable(itertools.zip_longest(*around)):
+            if candidate is not None:
+                yield Proposal(candidate, "a neighbour of a config on the front")
+
+
+def _turn(view: View, share_used: float) -> Iterator[Proposal]:
+    """Whose turn it is: in a cycle of four a promotion, the sampler, a neighbour, the sampler; promotions first at the end."""
+    if share_used >= ENDGAME:
+        yield from promotions(view)
+    turn = (len(view.rows) + len(view.running)) % 4
+    if turn == 0:
+        yield from promotions(view)
+    if turn in {0, 2}:
+        yield from local_moves(view)
+
+
+def _settings(step: StepChoice) -> Iterator[dict[str, Value]]:
+    """The technique at a few strengths: its first parameter with an order, spread over its values."""
+    graded = [p for p in step.parameters if not isinstance(p.domain, Listed) or p.domain.ordered]
+    if not graded:
+        yield {step.technique: True}
+        return
+    for value in graded[0].domain.spread():
+        yield {step.technique: True, f"{step.technique}.{graded[0].name}": value}
+
+
+def _fastest_deployment(view: View) -> dict[str, Value]:
+    """The choices that serve the unchanged network fastest, with one thread and batch as first listed."""
+    space = view.space
+    latency = {config.candidate.id: config.latency_ms for config in view.configs}
+    options = [choices for _, choices in deployments(space)][: len(space.targets)]
+    return min(options, key=lambda choices: latency.get(recompose(space, choices).id, float("inf")))
+
+
+def _expected_latency(
+    deployment: Deployment, configs: Sequence[Config], plain: dict[Deployment, float]
+) -> float | None:
+    """As the unchanged network's latencies relate: the median over the deployments in which this network was timed."""
+    if deployment not in plain:
+        return None
+    ratios = [c.latency_ms / plain[c.candidate.deployment] for c in configs if c.candidate.deployment in plain]
+    return plain[deployment] * median(ratios) if ratios else None
+
+
+def _contribution(view: View, config: Config) -> float:
+    others = [other.point for other in view.front if other is not config]
+    return view.scale.gain(others, config.point)
+
+
+def _by(configs: Iterable[Config], key: Callable[[Config], str]) -> dict[str, list[Config]]:
+    groups: dict[str, list[Config]] = {}
+    for config in configs:
+        groups.setdefault(key(config), []).append(config)
+    return groups
