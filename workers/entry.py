@@ -104,7 +104,7 @@ def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate)
     return Measured(measurement, serving.artifact_key, tuple(journey.runs))
 
 
-def _train(  # noqa: PLR0913 (one journey's parts)
+def _train(
     candidate: Candidate, network: Network, rungs: tuple[Rung, ...], setup: Setup, journey: _Journey, gate: Gate
 ) -> Eliminated | None:
     """Probe, then climb the rungs; the outcome where the gate ends it."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from autoopt.workers.stages.setup import Cores
 
@@ -71,16 +73,11 @@ def local_cluster(cores: Cores) -> Iterator[str]:
 
 
 def _private_token() -> None:
-    """Ray writes its authentication token world-readable under the usual umask: tighten an existing one, and let only
-    the user read a new one."""
-    from pathlib import Path
-
+    """Let only the user read Ray's authentication token: Ray itself writes it world-readable under the usual umask."""
     path = Path.home() / ".ray" / "auth_token"
     if path.exists():
         path.chmod(0o600)
         return
-    import secrets
-
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoopt.records import Eliminated
-from autoopt.search.elimination import Judge
+from autoopt.search.elimination import Judge, Judgement
 from autoopt.workers.entry import Standing
 
 LEASE_S = 20.0
@@ -36,10 +36,9 @@ class _Waiting:
 class TrainingDesk:
     """Not thread-safe by itself: an actor serves one call at a time."""
 
-    def __init__(
-        self, judge: Judge, trainers: int, deadline: float | None, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._judge = judge
+    def __init__(self, trainers: int, deadline: float | None = None, clock: Callable[[], float] = time.time) -> None:
+        """``deadline``: seconds since the epoch; None where time is no limit."""
+        self._judge: Judge | None = None
         self._trainers = trainers
         self._deadline = deadline
         self._clock = clock
@@ -63,11 +62,13 @@ class TrainingDesk:
         """May this candidate train its next rung? A lease that it held for the last rung is given back."""
         name, now = standing.candidate.id, self._clock()
         self._leases.pop(name, None)
-        verdict = self._judge.judge(standing, None if self._deadline is None else self._deadline - now)
-        if verdict.eliminated is not None:
+        left_s = None if self._deadline is None else self._deadline - now
+        # Without a measured reference there is nothing to judge by.
+        judgement = self._judge.judge(standing, left_s) if self._judge else Judgement(None)
+        if judgement.eliminated is not None:
             self._waiting.pop(name, None)
-            return Answer(go=False, eliminated=verdict.eliminated)
-        self._waiting[name] = _Waiting(verdict.promise, now)
+            return Answer(go=False, eliminated=judgement.eliminated)
+        self._waiting[name] = _Waiting(judgement.promise, now)
         self._forget_silent(now)
         if len(self._leases) >= self._trainers or self._best_waiting() != name:
             return Answer(go=False)

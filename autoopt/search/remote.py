@@ -34,17 +34,17 @@ class Place:
     logs: str
 
 
-class Stopped(StageError):
+class StoppedError(StageError):
     """The job stops: the candidate is not to blame and will be tried again."""
 
     def __init__(self, why: str = "the job stopped before this candidate ended") -> None:
         super().__init__(FailureKind.INTERRUPTED, why)
 
-    def __reduce__(self) -> tuple[type[Stopped], tuple[str]]:  # type: ignore[override]  # one argument, not three
+    def __reduce__(self) -> tuple[type[StoppedError], tuple[str]]:  # type: ignore[override]  # one argument, not three
         return (type(self), (self.message,))
 
 
-@ray.remote(num_cpus=0, max_retries=0)
+@ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # Ray's
 def _run_stage(stage: Stage, place: Place) -> Result | StageError:
     """On a node. A failed stage is returned, not raised: Ray would wrap it in its own traceback."""
     try:
@@ -66,7 +66,11 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
         for pause_s in (*RETRY_AFTER_S, None):
             try:
                 return _watch(_submit(stage, place), must_stop)
-            except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+            except (
+                ray.exceptions.RayActorError,
+                ray.exceptions.WorkerCrashedError,
+                ray.exceptions.NodeDiedError,
+            ) as error:
                 if pause_s is None:
                     raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
                 time.sleep(pause_s)
@@ -91,7 +95,7 @@ def _watch(reference: Any, must_stop: Callable[[], bool]) -> Result:
             return result
         if must_stop():
             ray.cancel(reference, force=True)
-            raise Stopped
+            raise StoppedError
 
 
 class DeskGate:
@@ -108,5 +112,5 @@ class DeskGate:
                 eliminated: Eliminated | None = answer.eliminated
                 return eliminated
             if ray.get(self._desk.heartbeat.remote(standing.candidate.id)):
-                raise Stopped
+                raise StoppedError
             time.sleep(ASK_AGAIN_S)

@@ -21,7 +21,7 @@ from autoopt.workers.store.local import LocalStore
 TRIAL_CPUS = 0.001
 
 
-class CandidateTrial(tune.Trainable):
+class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     """One step: evaluate the candidate in ``config``; the outcome is the result."""
 
     def setup(self, config: dict[str, Any], place: Place, desk: Any) -> None:

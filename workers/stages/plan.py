@@ -70,7 +70,9 @@ def structure(candidate: Candidate, setup: Setup) -> tuple[tuple[Stage, ...], Ne
         if technique.needs_training or technique.precision is not None:
             continue
         if network.format not in technique.formats:
-            message = f"{technique.name} takes {' or '.join(technique.formats)}; the task's network is {network.format}."
+            message = (
+                f"{technique.name} takes {' or '.join(technique.formats)}; the task's network is {network.format}."
+            )
             raise StageError(FailureKind.UNSUPPORTED, message)
         stage = _technique_stage(technique, step.params, network, setup, Role.BUILDER)
         stages.append(stage)
@@ -129,7 +131,9 @@ def _serving(candidate: Candidate, network: Network, setup: Setup, *, kind: str,
     deployment = candidate.deployment
     engine = engine_named(deployment.engine)
     stages: list[Stage] = []
-    quantization = next((step for step in candidate.model if technique_named(step.technique).precision is not None), None)
+    quantization = next(
+        (step for step in candidate.model if technique_named(step.technique).precision is not None), None
+    )
     technique = technique_named(quantization.technique) if quantization else None
     target = _format_for(engine, technique, network)
     served = network
@@ -157,7 +161,7 @@ def _format_for(engine: Engine, technique: Technique | None, network: Network) -
     raise StageError(FailureKind.UNSUPPORTED, message)
 
 
-def _technique_stage(  # noqa: PLR0913 (all of it is part of the key)
+def _technique_stage(
     technique: Technique,
     params: Mapping[str, Any],
     network: Network,
@@ -218,9 +222,7 @@ def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup
     )
 
 
-def _measure_stage(  # noqa: PLR0913 (all of it is part of the key)
-    kind: str, split: str, build: Stage, network: Network, candidate: Candidate, setup: Setup
-) -> Stage:
+def _measure_stage(kind: str, split: str, build: Stage, network: Network, candidate: Candidate, setup: Setup) -> Stage:
     parents = [setup.task_key, build.key]
     reference = candidate == setup.reference
     if not reference:

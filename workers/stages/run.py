@@ -154,7 +154,7 @@ def _measure_request(work: Work) -> dict[str, Any]:
     params = work.params
     parents = list(work.parents)
     task, artifact = parents[0], parents[1]
-    outputs = parents.pop() / OUTPUTS if params["outputs"] else task / "reference_outputs.npy"
+    outputs = parents.pop() / OUTPUTS if params["outputs"] else task / "outputs" / "validation.npy"
     reference, reference_latency_ms = artifact, None
     if len(parents) > 2:  # noqa: PLR2004 (task, artifact, then the reference's artifact and measurement)
         reference = parents[2]
@@ -162,8 +162,16 @@ def _measure_request(work: Work) -> dict[str, Any]:
         reference_latency_ms = facts["latency"]["median_ms"] / params["reference"]["batch"]
     return {
         "candidate_id": params["candidate"],
-        "artifact": {"engine": params["deployment"]["engine"], "path": str(artifact), "deployment": params["deployment"]},
-        "reference": {"engine": params["reference"]["engine"], "path": str(reference), "deployment": params["reference"]},
+        "artifact": {
+            "engine": params["deployment"]["engine"],
+            "path": str(artifact),
+            "deployment": params["deployment"],
+        },
+        "reference": {
+            "engine": params["reference"]["engine"],
+            "path": str(reference),
+            "deployment": params["reference"],
+        },
         "task": str(task),
         "split": None if work.name == "none" else work.name,
         "scenario": params["scenario"],

@@ -1,0 +1,95 @@
+"""Which candidate next, what was learnt from the last, and when it is over. Knows nothing of Ray.
+
+Everything that is known is in the study: a conductor can be thrown away at any moment and made again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from autoopt.errors import StoreError
+from autoopt.records import Candidate, Failed, Outcome
+from autoopt.search.budget import BudgetClock
+from autoopt.search.elimination import Judge, make_judge
+from autoopt.search.proposals import make_view, propose
+from autoopt.search.study import CandidateStudy, Decided
+
+Row: TypeAlias = tuple[int, Candidate, Outcome]
+Listener: TypeAlias = Callable[[Sequence[Row]], None]
+"""Hears all outcomes so far, after each."""
+
+
+class Conductor:
+    """Thread-safe: Tune's loop asks and tells, a watcher stops."""
+
+    def __init__(self, study: CandidateStudy, reference: Candidate, clock: BudgetClock, listen: Listener) -> None:
+        self._study = study
+        self._reference = reference
+        self._clock = clock
+        self._listen = listen
+        self._lock = threading.RLock()
+        self._stopping = False
+        self._exhausted = False
+        self._aborted: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing new is handed out any more."""
+        return self._stopping or self._exhausted or self._clock.left_s == 0.0
+
+    def next(self) -> tuple[int, Candidate] | None:
+        """The next candidate; None while the budget's candidates are all in flight, or when the space is used up."""
+        with self._lock:
+            decided = self._study.outcomes()
+            in_flight = len(self._study.running())
+            if self._clock.left(len(decided) + in_flight) == 0:
+                return None
+            running = [asked.candidate for asked in self._study.running()]
+            view = make_view(self._study.space, rows(decided), self._reference, running)
+            asked = self._study.ask(propose(view, self._clock.share_used(len(decided))) if view else ())
+            if asked is None:
+                self._exhausted = in_flight == 0
+                return None
+            return asked.number, asked.candidate
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """How a candidate ended. One that was stopped together with the job is given back: nobody is to blame."""
+        with self._lock:
+            if isinstance(outcome, Failed) and outcome.kind.transient and self.finished:
+                self._study.release(number)
+                return
+            self._study.tell(number, outcome)
+            decided = self._study.outcomes()
+            self._exhausted = self._exhausted or self._clock.left(len(decided)) == 0
+        self._listen(rows(decided))
+
+    def judge(self) -> Judge | None:
+        """The judge of the outcomes so far; None until the reference has been measured."""
+        with self._lock:
+            return make_judge(self._study.space, rows(self._study.outcomes()), self._reference)
+
+    def outcomes(self) -> list[Row]:
+        """Every candidate that has ended."""
+        with self._lock:
+            return rows(self._study.outcomes())
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        self._stopping = True
+
+    def abort(self, message: str) -> None:
+        """Stop because the store failed; `check` raises it."""
+        self._aborted = message
+        self.stop()
+
+    def check(self) -> None:
+        """Nothing, or StoreError where the store failed."""
+        if self._aborted is not None:
+            raise StoreError(self._aborted)
+
+
+def rows(decided: Sequence[Decided]) -> list[Row]:
+    """Number, candidate, outcome."""
+    return [(entry.number, entry.candidate, entry.outcome) for entry in decided]

@@ -1,0 +1,62 @@
+"""Confirmation: the front is measured afresh on the test split, which the search never touched.
+
+Whoever chooses the best of many by a noisy figure overrates it (the winner's curse), so what is reported is not what was
+chosen by. Timing is taken anew as well.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from autoopt.errors import StageError
+from autoopt.front import Config, Front
+from autoopt.jobfolder import JobFolder
+from autoopt.records import Measurement, from_json
+from autoopt.search.remote import Place, run_stage
+from autoopt.search.results import read_confirmed, write_confirmed
+from autoopt.workers.stages import plan
+from autoopt.workers.store.local import LocalStore
+
+logger = logging.getLogger(__name__)
+# Beside the front, what is nearly on it: some of the front will not hold on unseen data, and these take their place.
+RUNNERS_UP = 3
+
+
+def to_confirm(front: Front) -> tuple[Config, ...]:
+    """What is measured afresh, the most useful first: the pick, the reference, the best lossless, the front, runners-up."""
+    pick = front.pick(max_accuracy_drop=0.01).config
+    rest = sorted(
+        (config for config in front.all_configs if config.validation.score_drop.low <= 0.01),  # noqa: PLR2004 (one point)
+        key=lambda config: config.latency_ms.value,
+    )
+    wanted = [pick, front.reference, front.lossless, *front.configs, *rest[:RUNNERS_UP]]
+    return tuple({config.id: config for config in wanted if config is not None}.values())
+
+
+def confirm(
+    front: Front, folder: JobFolder, place: Place, store: LocalStore, must_stop: Callable[[], bool]
+) -> dict[str, Measurement]:
+    """Measure on the test split what is not yet measured there; candidate id to measurement, also on disk after each."""
+    confirmed = read_confirmed(folder)
+    for config in to_confirm(front):
+        if config.id in confirmed:
+            continue
+        if must_stop():
+            break
+        try:
+            confirmed[config.id] = _measure(config, place, store, must_stop)
+        except StageError as error:
+            logger.warning("%s could not be confirmed: %s", config.describe(), error.message)
+            continue
+        write_confirmed(folder, confirmed)
+    return confirmed
+
+
+def _measure(config: Config, place: Place, store: LocalStore, must_stop: Callable[[], bool]) -> Measurement:
+    _, network = plan.structure(config.candidate, place.setup)
+    rungs = plan.training(config.candidate, network, place.setup)
+    network = rungs[-1].network if rungs else network
+    serving = plan.measurement(config.candidate, network, place.setup, "test")
+    facts = run_stage(serving.stages[-1], place, store, must_stop).facts
+    return from_json(Measurement, facts)

@@ -1,0 +1,230 @@
+"""One job from its folder to its report: prepare, search, confirm, report.
+
+Ray Tune drives, the study remembers. A job that ends early, for whatever reason, has its best so far on disk; run again
+it goes on: the study says what is decided, the store has every finished stage.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoopt.errors import AutooptError, StageError
+from autoopt.front import Front
+from autoopt.jobfolder import JobFolder
+from autoopt.records.job import Progress
+from autoopt.search import cluster
+from autoopt.search.budget import BudgetClock, parse_budget
+from autoopt.search.bundling import Exporter
+from autoopt.search.conductor import Conductor
+from autoopt.search.journal import open_journal
+from autoopt.search.preparation import Prepared, prepare_job
+from autoopt.search.proposals import practitioners_list
+from autoopt.search.publish import Publisher
+from autoopt.search.study import CandidateStudy, Proposal
+from autoopt.space import parse_space
+from autoopt.workers import process
+from autoopt.workers.stages import plan
+from autoopt.workers.stages.setup import share_cores
+from autoopt.workers.store.local import LocalStore
+
+# Candidates in flight: one trains, one is timed, one is built; the others wait at the desk, so that it has a choice.
+IN_FLIGHT = 8
+# Kept back from a time budget, for confirming on the test split and for the report.
+RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.1, 10.0, 180.0
+WATCH_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller passes through."""
+
+    callbacks: Sequence[Any] = ()
+    """Tune's: TensorBoard, MLflow, W&B, …"""
+    stopper: Any = None
+    """One of Tune's stoppers."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set by the caller (Ctrl-C, cancel): the job ends in good order, best so far on disk."""
+    on_progress: Callable[[Progress], None] | None = None
+
+
+def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
+    """Run a job, new or interrupted, to its end.
+
+    The caller holds the folder's claim and writes its final state.
+
+    Returns:
+        The front; None where the job was stopped before the reference was measured.
+
+    Raises:
+        UserError: task, space or budget cannot be used.
+        StoreError: the store failed; the job can be resumed.
+    """
+    options = options or Options()
+    spec = folder.spec()
+    budget = parse_budget(spec.budget)
+    clock = BudgetClock(budget, used_s=folder.state().progress.seconds_used)
+    publisher = Publisher(folder, clock, options.on_progress)
+    publisher.phase("preparing")
+    try:
+        with _prepared(folder, spec.options.get("lane_cores")) as (prepared, place, dashboard):
+            return _run(folder, options, prepared, place, dashboard, publisher, clock)
+    finally:
+        publisher.stop()
+        process.shutdown()
+
+
+@contextmanager
+def _prepared(folder: JobFolder, lane_cores: int | None) -> Iterator[tuple[Prepared, Any, str]]:
+    """The task is prepared in its own process while Ray starts."""
+    spec = folder.spec()
+    cores = share_cores(lane_cores)
+    store = Path(spec.store) if spec.store else default_store()
+    space_file = parse_space(spec.space_text, spec.space)
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(prepare_job, spec, folder, space_file, store, cores)
+        with cluster.local_cluster(cores) as dashboard:
+            from autoopt.search.remote import Place
+
+            prepared = pending.result()
+            yield prepared, Place(prepared.setup, str(store), str(folder.logs)), dashboard
+
+
+def default_store() -> Path:
+    """The user's own: ``$AUTOOPT_STORE``, else ``~/.cache/autoopt/store``."""
+    named = os.environ.get("AUTOOPT_STORE")
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "autoopt" / "store"
+
+
+def _run(
+    folder: JobFolder,
+    options: Options,
+    prepared: Prepared,
+    place: Any,
+    dashboard: str,
+    publisher: Publisher,
+    clock: BudgetClock,
+) -> Front | None:
+    from autoopt.search.confirm import confirm
+
+    store = LocalStore(Path(place.store))
+    study = CandidateStudy(open_journal(folder.study_path), prepared.space, seed=prepared.setup.seed)
+    study.reconcile()
+    study.enqueue([Proposal(prepared.setup.reference, "reference"), *practitioners_list(prepared.space)])
+    deadline = _deadline(clock)
+    search_clock = BudgetClock(clock.budget, used_s=clock.used_s + _reserve_s(clock))
+    conductor = Conductor(study, prepared.setup.reference, search_clock, publisher.told)
+    publisher.start(prepared, Exporter(folder, prepared, store), dashboard, conductor.outcomes())
+    _measure_reference(prepared, place, store, options.stop.is_set)
+    publisher.phase("searching")
+    if not search_clock.exhausted(len(conductor.outcomes())):
+        _search(conductor, place, folder, options, deadline)
+    conductor.check()
+    front = publisher.front()
+    stopped = options.stop.is_set()
+    if front is not None and not stopped:
+        publisher.phase("confirming")
+        confirm(front, folder, place, store, options.stop.is_set)
+    publisher.phase("reporting")
+    return publisher.finish(complete=not stopped)
+
+
+def _reserve_s(clock: BudgetClock) -> float:
+    if clock.budget.seconds is None:
+        return 0.0
+    return min(max(RESERVE_SHARE * clock.budget.seconds, RESERVE_MIN_S), RESERVE_MAX_S)
+
+
+def _deadline(clock: BudgetClock) -> float | None:
+    """When the search must have ended, in seconds since the epoch."""
+    return None if clock.left_s is None else time.time() + clock.left_s - _reserve_s(clock)
+
+
+def _measure_reference(prepared: Prepared, place: Any, store: LocalStore, must_stop: Callable[[], bool]) -> None:
+    """Every measurement is paired with the reference, so it comes before everything else."""
+    from autoopt.search.remote import run_stage
+
+    setup = prepared.setup
+    try:
+        for stage in plan.measurement(setup.reference, plan.original(setup), setup, "validation").stages:
+            run_stage(stage, place, store, must_stop)
+    except StageError as error:
+        if error.kind.transient and must_stop():
+            return
+        message = f"the reference ({setup.reference.describe()}) could not be measured: {error.message}\n{error.log}"
+        raise AutooptError(message) from error
+
+
+def _search(conductor: Conductor, place: Any, folder: JobFolder, options: Options, deadline: float | None) -> None:
+    """Run Tune until the budget is used or the job is stopped."""
+    import ray
+    from ray import tune
+
+    from autoopt.search.desk import TrainingDesk
+    from autoopt.search.searcher import ConductorSearcher
+    from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
+
+    desk = (
+        ray.remote(num_cpus=0)(TrainingDesk)
+        .options(name=f"training desk {folder.path.name}")
+        .remote(place.setup.cores.trainers, deadline)
+    )
+    with _watching(conductor, desk, options.stop):
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),
+            tune_config=tune.TuneConfig(
+                search_alg=ConductorSearcher(conductor),
+                num_samples=-1,
+                max_concurrent_trials=IN_FLIGHT,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"candidate-{trial.config['number']}",
+                trial_dirname_creator=lambda trial: f"candidate-{trial.config['number']}-{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(folder.path.absolute()),
+                callbacks=list(options.callbacks),
+                stop=options.stopper,
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+
+@contextmanager
+def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterator[None]:
+    """Beside Tune's loop: teach the desk what the front has become, and pass a stop on to it."""
+    import ray
+
+    ended = threading.Event()
+
+    def watch() -> None:
+        judge = None
+        while not ended.wait(WATCH_S):
+            newest = conductor.judge()
+            if newest is not None and newest != judge:
+                ray.get(desk.learn.remote(newest))
+                judge = newest
+            if stop.is_set():
+                conductor.stop()
+                ray.get(desk.stop.remote())
+
+    thread = threading.Thread(target=watch, name="watcher", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,174 @@
+"""What a job shows while it runs, and leaves when it ends: progress, report, front, bundle.
+
+A report of the best so far is written whenever the front has changed, so that a job that dies leaves a useful one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from autoopt.errors import AutooptError
+from autoopt.front import Config, Front
+from autoopt.jobfolder import JobFolder
+from autoopt.records import Candidate, Eliminated, Failed, Measured, Outcome
+from autoopt.records import environment as environments
+from autoopt.records.job import FrontEntry, Progress
+from autoopt.report import Exclusion, ReportData, TaskFacts, write_report
+from autoopt.report import Row as ReportRow
+from autoopt.search.budget import BudgetClock
+from autoopt.search.bundling import Exporter
+from autoopt.search.preparation import Prepared
+from autoopt.search.results import front_of, read_confirmed
+from autoopt.workers.techniques import techniques
+
+# How often the state on disk is renewed, and at most how often a report of the best so far is written.
+TICK_S, REPORT_EVERY_S = 2.0, 20.0
+
+Row = tuple[int, Candidate, Outcome]
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Thread-safe. `start` it once the task is prepared, `stop` it before the final report."""
+
+    def __init__(
+        self, folder: JobFolder, clock: BudgetClock, on_progress: Callable[[Progress], None] | None = None
+    ) -> None:
+        self._folder = folder
+        self._spec = folder.spec()
+        self._clock = clock
+        self._on_progress = on_progress
+        self._began = time.time()
+        self._progress = Progress()
+        self._prepared: Prepared | None = None
+        self._exporter: Exporter | None = None
+        self._rows: Sequence[Row] = ()
+        self._lock = threading.RLock()
+        self._changed = threading.Event()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="publisher", daemon=True)
+        self._front_shown: tuple[str, ...] = ()
+
+    def phase(self, name: str) -> None:
+        """Say what the job does now."""
+        with self._lock:
+            self._progress = replace(self._progress, phase=name)
+        self._tell()
+
+    def start(self, prepared: Prepared, exporter: Exporter, dashboard: str, rows: Sequence[Row]) -> None:
+        """Begin to show progress; ``rows`` are the outcomes of an earlier run of the job."""
+        self._prepared, self._exporter = prepared, exporter
+        with self._lock:
+            self._progress = replace(self._progress, dashboard=dashboard or None, metric=prepared.task.metric.name)
+        self._thread.start()
+        if rows:
+            self.told(rows)
+
+    def told(self, rows: Sequence[Row]) -> None:
+        """Hear all outcomes so far."""
+        self._rows = rows
+        front = self.front()
+        entries = tuple(_entry(config) for config in front) if front else ()
+        best = _entry(front.pick(max_accuracy_drop=0.01).config) if front else None
+        kinds = [type(outcome) for _, _, outcome in rows]
+        with self._lock:
+            self._progress = replace(
+                self._progress,
+                measured=kinds.count(Measured),
+                eliminated=kinds.count(Eliminated),
+                failed=kinds.count(Failed),
+                front=entries,
+                best=best,
+            )
+        self._changed.set()
+        self._tell()
+
+    def front(self) -> Front | None:
+        """The front so far; None until the reference has been measured."""
+        assert self._prepared is not None, "a front needs a prepared task"
+        return front_of(
+            self._rows,
+            self._prepared.setup.reference,
+            read_confirmed(self._folder),
+            self._prepared.task.metric.name,
+            self._exporter,
+        )
+
+    def stop(self) -> None:
+        """End the background thread; nothing is written behind the caller's back any more."""
+        self._ending.set()
+        self._changed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def finish(self, *, complete: bool) -> Front | None:
+        """Write the final report and the bundle; the front."""
+        self.stop()
+        front = self._write(complete=complete)
+        self._tell()
+        return front
+
+    def _loop(self) -> None:
+        written_at = 0.0
+        while not self._ending.wait(TICK_S):
+            self._tell()
+            with self._lock:
+                shown = tuple(entry.candidate_id for entry in self._progress.front)
+            if shown and shown != self._front_shown and time.monotonic() - written_at > REPORT_EVERY_S:
+                try:
+                    self._write(complete=False)
+                except (AutooptError, OSError) as error:
+                    # The search is worth more than the report of its middle; the last one is not forgiven.
+                    logger.warning("the report of the best so far could not be written: %s", error)
+                self._front_shown, written_at = shown, time.monotonic()
+
+    def _tell(self) -> None:
+        with self._lock:
+            self._progress = replace(self._progress, seconds_used=self._clock.used_s, seconds_left=self._clock.left_s)
+            progress = self._progress
+            self._folder.update(progress=progress)
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+    def _write(self, *, complete: bool) -> Front | None:
+        prepared = self._prepared
+        assert prepared is not None, "a report needs a prepared task"
+        front = self.front()
+        pick = front.pick(max_accuracy_drop=0.01) if front else None
+        data = ReportData(
+            job=self._spec.name,
+            task=TaskFacts(prepared.task.name, prepared.task.metric.name, prepared.task.splits),
+            space=self._spec.space,
+            scenario=prepared.setup.scenario,
+            budget=self._spec.budget,
+            started_at=self._began,
+            ended_at=time.time(),
+            complete=complete,
+            front=front,
+            rows=tuple(ReportRow(*row) for row in self._rows),
+            environment=environments.current(),
+            exclusions=tuple(Exclusion(e.what, e.why, e.remedy or "") for e in prepared.space.excluded),
+            notes=prepared.task.remarks,
+            pick=pick,
+            quantizers=frozenset(name for name, entry in techniques().items() if entry.precision is not None),
+            command=f"autoopt run {self._spec.task} --space {self._spec.space} --budget '{self._spec.budget}'",
+        )
+        write_report(data, self._folder.path)
+        if pick is not None and self._exporter is not None:
+            self._exporter(pick.config, self._folder.bundle_path)
+        return front
+
+
+def _entry(config: Config) -> FrontEntry:
+    return FrontEntry(
+        candidate_id=config.id,
+        summary=config.describe(),
+        speedup=config.speedup.value,
+        latency_ms=config.latency_ms.value,
+        score=config.score.value,
+        score_drop=config.score_drop.value,
+    )
