@@ -1,0 +1,80 @@
+"""What ONNX Runtime really executed, from its profiler's events: kernels, types and providers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_INT8 = frozenset({"QLinearConv", "QLinearMatMul", "QGemm", "QLinearConvTranspose", "NhwcQLinearConv"})
+_INT8_DYNAMIC = frozenset(
+    {
+        "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "QAttention",
+        "QEmbedLayerNormalization",
+    }
+)
+_FLOAT = frozenset(
+    {
+        "Attention",
+        "Conv",
+        "ConvTranspose",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "GRU",
+        "Gemm",
+        "LSTM",
+        "MatMul",
+        "MultiHeadAttention",
+        "NhwcFusedConv",
+        "RNN",
+    }
+)
+_FLOAT_TYPES = {"float16": "fp16", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One run of a session."""
+
+    precisions: dict[str, int]
+    """Compute nodes (convolutions, matrix products, recurrent cells) by the precision they executed in."""
+    nodes: int
+    """Kernels that ran."""
+    providers: tuple[str, ...]
+    """The execution providers that ran them."""
+
+
+def read_profile(path: Path) -> Profile:
+    """Read the JSON file that `InferenceSession.end_profiling` names."""
+    events = json.loads(path.read_text())
+    kernels = [event["args"] for event in events if _is_kernel(event)]
+    precisions = Counter(name for name in map(_precision, kernels) if name is not None)
+    return Profile(dict(precisions), len(kernels), tuple(sorted({kernel["provider"] for kernel in kernels})))
+
+
+def _is_kernel(event: Mapping[str, Any]) -> bool:
+    return event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time")
+
+
+def _precision(kernel: Mapping[str, Any]) -> str | None:
+    operator = kernel["op_name"]
+    if operator in _INT8:
+        return "int8"
+    if operator in _INT8_DYNAMIC:
+        return "int8_dynamic"
+    if operator not in _FLOAT:
+        return None
+    types = [name for value in kernel.get("input_type_shape", ()) for name in value]
+    # An integer MatMul computes positions and shapes, not the network.
+    if types and types[0].startswith(("int", "uint")):
+        return None
+    return _FLOAT_TYPES.get(types[0], "fp32") if types else "fp32"

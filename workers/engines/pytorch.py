@@ -1,0 +1,125 @@
+"""PyTorch in eager mode: what most people run, and the reference that everything is compared with.
+
+"default" is `eval()` under `inference_mode()` and nothing else. The artifact is the pickled module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoopt.records import Deployment, Effective, Signature
+from autoopt.workers.engines.base import Engine, Offer, Session, Source
+from autoopt.workers.engines.common import float_precisions, precision_by_share, require_offered
+from autoopt.workers.engines.torch_common import TorchInputs, executed_types, offer_torch, to_arrays, torch_dtype
+from autoopt.workers.refusal import refusing, unsupported
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+FILE = "module.pt"
+FUSIONS = ("default", "channels_last", "fused")
+_IMAGE_DIMENSIONS = 4
+
+
+class PyTorch(Engine):
+    """Eager PyTorch; "fused" folds batch normalizations into their convolutions."""
+
+    name = "pytorch"
+    formats = ("module",)
+    packages = ("torch",)
+    preload = ("torch",)
+    trusted_only = True
+    build_fields = ("fusion",)
+
+    def offer(self) -> Offer:
+        """FP32, and the shorter floats that the processor executes."""
+        return offer_torch(self.name, float_precisions(), FUSIONS)
+
+    def build(self, source: Source, deployment: Deployment, out: Path) -> None:
+        """Fold or lay out as the fusion says, and save the module."""
+        import torch
+
+        from autoopt.workers import formats
+
+        require_offered(self.offer(), deployment)
+        if deployment.fusion == "channels_last":
+            _require_images(source.signature)
+        module = formats.load(source)
+        if deployment.fusion == "fused":
+            module = _fused(module)
+        inputs = formats.example_inputs(source.signature, 1)
+        with refusing("the network does not run on its example input"), torch.inference_mode():
+            formats.call_module(module, inputs, source.signature)
+        formats.save(module, "module", out, source.signature)
+
+    def load(self, path: Path, deployment: Deployment, signature: Signature) -> PyTorchSession:
+        """Open an artifact: unpickles, so only what is trusted."""
+        import torch
+
+        require_offered(self.offer(), deployment)
+        torch.set_num_threads(deployment.threads)
+        module = torch.load(path / FILE, map_location="cpu", weights_only=False).eval()
+        return PyTorchSession(module, deployment, signature)
+
+
+class PyTorchSession(Session):
+    """The module, and fixed tensors for its inputs."""
+
+    def __init__(self, module: nn.Module, deployment: Deployment, signature: Signature) -> None:
+        import torch
+
+        from autoopt.workers.formats import call_module
+
+        dtype = torch_dtype(deployment.precision)
+        self._layout = torch.channels_last if deployment.fusion == "channels_last" else torch.contiguous_format
+        self._module = module.to(dtype)
+        if deployment.fusion == "channels_last":
+            self._module.to(memory_format=self._layout)  # type: ignore[call-overload] # missing in PyTorch's stubs
+        self._signature = signature
+        self._inputs = TorchInputs(signature, deployment.batch, dtype, self._layout)
+        self._call = call_module
+        self._inference_mode = torch.inference_mode
+
+    def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """One inference."""
+        with self._inference_mode():
+            return to_arrays(self._call(self._module, self._inputs.tensors(inputs), self._signature))
+
+    def effective(self) -> Effective:
+        """Read from PyTorch's dispatcher during one more call: the type of every operator that computes."""
+        import torch
+
+        with torch.inference_mode():
+            counts = executed_types(lambda: self._call(self._module, self._inputs.last(), self._signature))
+        precision, words = precision_by_share(counts)
+        return Effective(
+            engine_version=str(torch.__version__),
+            hardware="cpu",
+            precision=precision,
+            threads=torch.get_num_threads(),
+            details={"compute nodes": words, "layout": str(self._layout).removeprefix("torch.")},
+        )
+
+
+def _require_images(signature: Signature) -> None:
+    if not any(len(spec.shape) + 1 == _IMAGE_DIMENSIONS for spec in signature.tensors):
+        message = "the layout channels_last is for inputs (N, C, H, W); this network takes none"
+        raise unsupported(message)
+
+
+def _fused(module: nn.Module) -> nn.Module:
+    """The network with batch normalizations folded into the convolutions before them."""
+    from torch import nn
+    from torch.fx.experimental.optimization import fuse
+
+    def count(network: nn.Module) -> int:
+        return sum(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for layer in network.modules())
+
+    with refusing("the network's convolutions cannot be fused"):
+        fused: nn.Module = fuse(module).eval()
+    if count(fused) == count(module):
+        message = "the network has no convolution followed by a batch normalization to fuse"
+        raise unsupported(message)
+    return fused
