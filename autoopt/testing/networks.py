@@ -79,8 +79,8 @@ class DepthwiseCNN(nn.Module):
         return scores
 
 
-class TextEncoder(nn.Module):
-    """Tokens (N, 12) int64 -> (N, 10): embedding, three transformer layers, mean, classifier."""
+class Transformer(nn.Module):
+    """Tokens (N, 12) int64 -> (N, 10): embedding, three transformer layers, mean over the tokens that count, classifier."""
 
     def __init__(self, width: int = 32, heads: int = 4, layers: int = 3) -> None:
         super().__init__()
@@ -89,21 +89,28 @@ class TextEncoder(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.classifier = nn.Linear(width, CLASSES)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Class scores."""
-        scores: Tensor = self.classifier(self.encoder(self.embedding(tokens)).mean(1))
+    def scores(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Class scores; ``mask`` is (N, 12) bool, true where a token counts."""
+        hidden = self.encoder(self.embedding(tokens), src_key_padding_mask=None if mask is None else ~mask)
+        weights = torch.ones_like(hidden[..., :1]) if mask is None else mask.float().unsqueeze(-1)
+        scores: Tensor = self.classifier((hidden * weights).sum(1) / weights.sum(1).clamp_min(1.0))
         return scores
 
 
-class MaskedEncoder(TextEncoder):
-    """The same with keyword inputs and a mask: ``forward(tokens=, mask=)``, mask (N, 12) bool, true where a token counts."""
+class TextEncoder(Transformer):
+    """The transformer without a mask."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Class scores."""
+        return self.scores(tokens, None)
+
+
+class MaskedEncoder(Transformer):
+    """The transformer with keyword inputs: ``forward(tokens=, mask=)``."""
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Class scores."""
-        hidden = self.encoder(self.embedding(tokens), src_key_padding_mask=~mask)
-        weights = mask.float().unsqueeze(-1)
-        scores: Tensor = self.classifier((hidden * weights).sum(1) / weights.sum(1).clamp_min(1.0))
-        return scores
+        return self.scores(tokens, mask)
 
 
 class Recurrent(nn.Module):

@@ -90,4 +90,4 @@ def memory_context(
     order = np.random.default_rng(seed).permutation(len(data["train"].targets))
     task = MemoryTask(data, source, student, training_order=order)
     torch.set_num_threads(1)
-    return Context(task=task, signature=signature, teacher=teacher, seed=seed, threads=1, progress=lambda _: None)  # type: ignore[arg-type]  # the part of PreparedTask that techniques use
+    return Context(task=task, signature=signature, teacher=teacher, seed=seed, threads=1, progress=lambda _: None)

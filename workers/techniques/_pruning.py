@@ -23,6 +23,7 @@ from autoopt.workers.techniques._network import (
     runs_alike,
     shapes,
 )
+from autoopt.workers.techniques._recurrent import RecurrentPruner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 TAYLOR_SAMPLES = 512
 TAYLOR_BATCH = 64
-ROOTS = (nn.modules.conv._ConvNd, nn.Linear, nn.LSTM)  # noqa: SLF001 (the only common class of convolutions)
+ROOTS = (nn.modules.conv._ConvNd, nn.Linear, nn.LSTM, nn.GRU)  # noqa: SLF001 (the only common class of convolutions)
 
 
 def pruned(model: nn.Module, context: Context, choice: Choice, *, taylor: bool) -> tuple[nn.Module, Facts]:
@@ -100,7 +101,10 @@ def _graph(model: nn.Module, inputs: Tensors, context: Context) -> Any:
         # It tells of every parameter that belongs to no layer it knows, and then treats it well.
         warnings.simplefilter("ignore")
         return torch_pruning.DependencyGraph().build_dependency(
-            model, inputs, forward_fn=lambda network, _: call(network, inputs, context)
+            model,
+            inputs,
+            forward_fn=lambda network, _: call(network, inputs, context),
+            customized_pruners={nn.LSTM: RecurrentPruner(), nn.GRU: RecurrentPruner()},
         )
 
 
@@ -148,7 +152,7 @@ def _repeats(graph: Any, dependency: Any) -> int:
     """The equal parts of a layer from each of which the same channels must go: its heads or convolution groups."""
     layer = dependency.target.module
     if isinstance(layer, nn.MultiheadAttention):
-        return layer.num_heads
+        return int(layer.num_heads)
     if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups == layer.out_channels:  # noqa: SLF001 (as above)
         return 1
     pruner = graph.get_pruner_of_module(layer)

@@ -34,7 +34,7 @@ class Passage:
     @property
     def keeps_shape(self) -> bool:
         """Whether output and first argument could stand in for each other."""
-        return self.output.shape == self.first.shape and self.output.dtype == self.first.dtype
+        return bool(self.output.shape == self.first.shape and self.output.dtype == self.first.dtype)
 
     def replay(self, module: nn.Module, first: torch.Tensor) -> torch.Tensor:
         """The module's first output for another first argument, the rest unchanged."""
