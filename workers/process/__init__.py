@@ -1,1 +1,10 @@
-"""One function in one fresh process, with pinned cores and limits."""
+"""One function in one fresh process, with pinned cores and limits.
+
+A call costs a fork of a warmed parent (some 20 ms), not the seconds that importing torch or an engine takes; nothing that the
+function does (threads, affinity, environment, a crash) reaches the next call.
+"""
+
+from autoopt.workers.process.caller import call, shutdown
+from autoopt.workers.process.limits import JSON, Limits
+
+__all__ = ["JSON", "Limits", "call", "shutdown"]

@@ -1,0 +1,202 @@
+"""The caller's side: warmed parents, kept by what they preload, and calls that go through them.
+
+The request and the result travel in anonymous memory files, and a socket per call tells how it ended: so any number of threads
+may call at once, and no size of request or result can block anybody.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from autoopt.errors import FailureKind, StageError
+from autoopt.records.codec import to_json
+from autoopt.workers.process import system
+from autoopt.workers.process.child import QUIET, THREAD_VARIABLES
+from autoopt.workers.process.limits import JSON, Limits
+
+_READY_S = 120.0
+_END_S = 5.0
+
+
+class Parent:
+    """A warmed parent process."""
+
+    def __init__(self, preload: tuple[str, ...]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # With one thread each, importing numerical libraries starts none, so that the parent can be forked.
+        environment = dict(os.environ) | QUIET | dict.fromkeys(THREAD_VARIABLES, "1") | {"PYTHONPATH": _import_path()}
+        command = [sys.executable, "-m", "autoopt.workers.process.zygote", *preload]
+        with theirs, tempfile.TemporaryFile() as printed:
+            # A session of its own: Ctrl-C is for the caller, which decides what happens to its calls.
+            self.process = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=printed, stderr=printed, env=environment, start_new_session=True
+            )
+            self.control = ours
+            self._await_ready(printed)
+
+    def _await_ready(self, printed: BinaryIO) -> None:
+        self.control.settimeout(_READY_S)
+        try:
+            ready = self.control.recv(16)
+        except TimeoutError:
+            ready = b""
+        if not ready:
+            self.close()
+            printed.seek(0)
+            message = "the parent process of the measurements did not start"
+            raise StageError(FailureKind.ERROR, message, printed.read().decode(errors="replace")[-4000:])
+        self.control.settimeout(None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take calls."""
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """End it, and with it every call."""
+        self.control.close()
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+_parents: dict[tuple[str, ...], Parent] = {}
+_lock = threading.Lock()
+
+
+def call(function: str, request: JSON, limits: Limits, preload: tuple[str, ...], log: Path) -> JSON:
+    """Call a function in a fresh process.
+
+    Args:
+        function: ``"module:name"``; takes the request, returns JSON. Imported in the child, with the caller's import path,
+            environment variables and working folder.
+        request: JSON.
+        limits: of time, memory, cores and threads, for the function and everything that it starts.
+        preload: modules to import once in the warmed parent; those not installed are left out. Parents are kept by it.
+        log: the file for stdout and stderr; its folder is made. The first 10 MB and the last 4 kB are kept.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        StageError: what the function raised, if that was one; else CRASHED with the signal's name, TIMED_OUT, OUT_OF_MEMORY,
+            ERROR with the exception, or INTERRUPTED where the warmed parent itself was killed. Its ``log`` is the log's end.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    order = json.dumps(to_json(limits) | {"log": str(log.absolute())}).encode()
+    ours, theirs = socket.socketpair()
+    with ours, _memory_file("result") as result:
+        with theirs, _memory_file("request") as asked:
+            asked.write(json.dumps(_request(function, request, limits)).encode())
+            asked.flush()
+            _send(preload, order, [asked.fileno(), result.fileno(), theirs.fileno()])
+        end = _await_end(ours)
+        result.seek(0)
+        return _value(end, result.read())
+
+
+def shutdown() -> None:
+    """End every warmed parent of this process and the calls that run in them. Called at exit; the next call starts anew."""
+    with _lock:
+        parents = list(_parents.values())
+        _parents.clear()
+    for parent in parents:
+        parent.close()
+
+
+def _request(function: str, request: JSON, limits: Limits) -> dict[str, JSON]:
+    return {
+        "function": function,
+        "request": request,
+        "limits": to_json(limits),
+        "environment": dict(os.environ),
+        "folder": str(Path.cwd()),
+        "path": [str(Path(entry).absolute()) for entry in sys.path],
+    }
+
+
+def _send(preload: tuple[str, ...], order: bytes, descriptors: list[int]) -> None:
+    with _lock:
+        parent = _parents.get(preload)
+        if parent is not None and not parent.alive:
+            parent.close()
+            parent = None
+        if parent is None:
+            parent = _parents[preload] = Parent(preload)
+    try:
+        socket.send_fds(parent.control, [order], descriptors)
+    except OSError as error:
+        raise StageError(FailureKind.INTERRUPTED, f"the parent process of the measurements is gone: {error}") from error
+
+
+def _await_end(status: socket.socket) -> Mapping[str, Any]:
+    """Wait for the message that tells how the call ended."""
+    pid = 0
+    with status.makefile("rb") as lines:
+        for line in lines:
+            message: Mapping[str, Any] = json.loads(line)
+            if "exit" in message:
+                return message
+            pid = message["pid"]
+    if pid:
+        system.kill_group(pid)  # the child dies with its parent; what it started may not
+    raise StageError(FailureKind.INTERRUPTED, "the parent process of the measurements was killed")
+
+
+def _value(end: Mapping[str, Any], result: bytes) -> JSON:
+    log = end["log"]
+    code = os.waitstatus_to_exitcode(end["exit"])
+    if end["kind"] is not None:
+        raise StageError(FailureKind(end["kind"]), end["message"], log)
+    if code < 0:
+        raise StageError(FailureKind.CRASHED, f"killed by {_signal_name(-code)}", log)
+    if code > 0 or not result:
+        raise StageError(FailureKind.ERROR, f"its process ended (exit status {code}) without a result", log)
+    answer = json.loads(result)
+    if "failure" in answer:
+        failure = answer["failure"]
+        raise StageError(FailureKind(failure["kind"]), failure["message"], log)
+    return answer["value"]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _memory_file(name: str) -> BinaryIO:
+    return os.fdopen(os.memfd_create(name), "w+b")
+
+
+def _import_path() -> str:
+    return os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+
+
+def _forget() -> None:
+    """In a fork of the caller: the parents are not its own."""
+    global _lock  # noqa: PLW0603 (another thread may have held it when the process was forked)
+    _lock = threading.Lock()
+    for parent in _parents.values():
+        with contextlib.suppress(OSError):
+            parent.control.close()
+    _parents.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+atexit.register(shutdown)

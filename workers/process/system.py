@@ -1,0 +1,101 @@
+"""The few questions to the Linux kernel that Python's library does not ask."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PROC = Path("/proc")
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that forked it ends; at once if ``parent`` is gone already."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies, so that they can be found and killed."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def thread_count(pid: int | None = None) -> int:
+    """Threads of a process, of this one by default; 0 when it is gone."""
+    try:
+        return sum(1 for _ in (_PROC / str(pid or os.getpid()) / "task").iterdir())
+    except FileNotFoundError:
+        return 0
+
+
+def children(pid: int) -> tuple[int, ...]:
+    """The process's direct children, those of all its threads."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may end while we look
+        for task in (_PROC / str(pid) / "task").iterdir():
+            found.extend(map(int, (task / "children").read_text().split()))
+    return tuple(found)
+
+
+def tree(pid: int) -> tuple[int, ...]:
+    """The process and its descendants."""
+    found = [pid]
+    for parent in found:
+        found.extend(children(parent))
+    return tuple(found)
+
+
+def resident_bytes(pid: int) -> int:
+    """Anonymous and shared memory of a process that is in RAM; 0 when it is gone."""
+    try:
+        status = (_PROC / str(pid) / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem") if name in fields)
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory since boot; 0 where it does not tell."""
+    try:
+        counters = dict(line.split() for line in (_PROC / "vmstat").read_text().splitlines())
+    except (FileNotFoundError, PermissionError):
+        return 0
+    return int(counters.get("oom_kill", 0))
+
+
+def prefer_as_victim() -> None:
+    """When memory runs out, let the kernel take this process before the search that started it."""
+    (_PROC / "self" / "oom_score_adj").write_text("800")
+
+
+def kill(pid: int) -> None:
+    """SIGKILL for a process; nothing if it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def session(pid: int) -> int | None:
+    """The process's session; None when it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL for a process group; nothing if it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _prctl(option: int, argument: int) -> None:
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(option, argument, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
