@@ -38,9 +38,9 @@ class Pick:
         """``… is 14.2× faster (95 % CI 13.6–14.9) than PyTorch eager FP32 at 0.4 points less accuracy (…), measured on …``."""
         judged = self.config.judged
         if self.config.id == self.reference.id:
-            return f"{self.config.describe()} is {self.reference_name} itself, what all others are compared with."
+            return f"{spoken(self.config)} is {self.reference_name} itself, what all others are compared with."
         return (
-            f"{self.config.describe()} is {speed(judged.speedup)} {self.reference_name} "
+            f"{spoken(self.config)} is {speed(judged.speedup)} {self.reference_name} "
             f"{self.words.drop(judged.score_drop)}, measured on the {judged.split} split."
         )
 
@@ -58,7 +58,7 @@ class Pick:
             return ""
         if self.config.id == self.lossless.id:
             return "It is itself the fastest lossless config (network unchanged, FP32)."
-        return f"It is {speed(gain)} the fastest lossless config ({self.lossless.describe()})."
+        return f"It is {speed(gain)} the fastest lossless config ({spoken(self.lossless)})."
 
     def export(self, path: str | Path) -> Path:
         """Write the config as a bundle into the folder ``path``, which is returned.
@@ -70,6 +70,11 @@ class Pick:
             message = "this front was made without its job's store; take it from Job.result().front to export from it"
             raise UserError(message)
         return self.exporter(self.config, Path(path))
+
+
+def spoken(config: Config) -> str:
+    """The description within a sentence: ``pruned … on openvino int8, 1 thread``."""
+    return config.describe().replace(" | ", " on ")
 
 
 def speedup_over(config: Config, other: Config) -> Estimate:
@@ -122,7 +127,7 @@ def _why_not(goal: Goal, configs: Sequence[Config]) -> str:
             f"No config {goal.text} at 95 % confidence, though some measure so: "
             f"more samples or longer timing would narrow their intervals."
         )
-    return f"No config {goal.text}: the best, {best.describe()}, has {goal.measured(best)}."
+    return f"No config {goal.text}: the best, {spoken(best)}, has {goal.measured(best)}."
 
 
 def _joined(goals: Sequence[Goal]) -> str:
