@@ -1,0 +1,123 @@
+"""The training desk, with a judge and a clock in the test's hands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from autoopt.records import Candidate, Deployment, Eliminated, Step
+from autoopt.search.desk import LEASE_S, WAITING_S, TrainingDesk
+from autoopt.search.elimination import Judgement
+from autoopt.workers.entry import Standing
+
+
+@dataclass
+class HandClock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class HandJudge:
+    promises: dict[str, float] = field(default_factory=dict)
+    doomed: set[str] = field(default_factory=set)
+    seconds_left: list[float | None] = field(default_factory=list)
+
+    def judge(self, standing: Standing, seconds_left: float | None) -> Judgement:
+        self.seconds_left.append(seconds_left)
+        name = standing.candidate.id
+        if name in self.doomed:
+            return Judgement(Eliminated("latency", "too slow"))
+        return Judgement(None, self.promises.get(name, 0.0))
+
+
+def standing(depth: float) -> Standing:
+    candidate = Candidate((Step("student", {"depth": depth}),), Deployment("onnxruntime"))
+    return Standing(candidate, speedup=2.0, speedup_high=2.1, epochs=0.0, next_epochs=1.0)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+def desk_with(judge: HandJudge, clock: HandClock, trainers: int = 1, deadline: float | None = None) -> TrainingDesk:
+    desk = TrainingDesk(trainers, deadline, clock)
+    desk.learn(judge)  # type: ignore[arg-type]  # a judge by its method
+    return desk
+
+
+def test_a_free_trainer_goes_to_the_candidate_that_promises_most(clock: HandClock) -> None:
+    low, high, busy = standing(0.1), standing(0.2), standing(0.3)
+    desk = desk_with(HandJudge({low.candidate.id: 1.0, high.candidate.id: 2.0}), clock)
+    assert desk.ask(busy).go
+    assert not desk.ask(low).go
+    assert not desk.ask(high).go
+    desk.leave(busy.candidate.id)
+    assert not desk.ask(low).go, "somebody who promises more waits"
+    assert desk.ask(high).go
+
+
+def test_who_waits_is_judged_again_when_the_front_has_changed(clock: HandClock) -> None:
+    judge = HandJudge()
+    desk = desk_with(judge, clock)
+    busy, waiting = standing(0.1), standing(0.2)
+    assert desk.ask(busy).go
+    assert not desk.ask(waiting).go
+    judge.doomed.add(waiting.candidate.id)
+    answer = desk.ask(waiting)
+    assert answer.eliminated is not None
+    assert answer.eliminated.reason == "too slow"
+
+
+def test_the_right_to_train_of_a_silent_process_lapses(clock: HandClock) -> None:
+    desk = desk_with(HandJudge(), clock)
+    dead, waiting = standing(0.1), standing(0.2)
+    assert desk.ask(dead).go
+    clock.now += LEASE_S - 1
+    assert not desk.ask(waiting).go
+    clock.now += 2
+    assert desk.ask(waiting).go
+
+
+def test_a_heartbeat_keeps_the_right_to_train(clock: HandClock) -> None:
+    desk = desk_with(HandJudge(), clock)
+    alive, waiting = standing(0.1), standing(0.2)
+    assert desk.ask(alive).go
+    for _ in range(5):
+        clock.now += LEASE_S - 1
+        assert not desk.heartbeat(alive.candidate.id)
+    assert not desk.ask(waiting).go
+
+
+def test_a_candidate_that_stopped_asking_no_longer_blocks_the_others(clock: HandClock) -> None:
+    gone, here, busy = standing(0.1), standing(0.2), standing(0.3)
+    desk = desk_with(HandJudge({gone.candidate.id: 9.0}), clock)
+    assert desk.ask(busy).go
+    assert not desk.ask(gone).go
+    desk.leave(busy.candidate.id)
+    clock.now += WAITING_S + 1
+    assert desk.ask(here).go
+
+
+def test_everybody_stops_at_the_deadline_or_when_told(clock: HandClock) -> None:
+    judge = HandJudge()
+    desk = desk_with(judge, clock, deadline=clock.now + 60)
+    assert not desk.heartbeat("anybody")
+    desk.ask(standing(0.1))
+    assert judge.seconds_left == [60]
+    clock.now += 60
+    assert desk.heartbeat("anybody")
+    told = desk_with(judge, clock)
+    told.stop()
+    assert told.heartbeat("anybody")
+
+
+def test_two_trainers_serve_two(clock: HandClock) -> None:
+    desk = desk_with(HandJudge(), clock, trainers=2)
+    assert desk.ask(standing(0.1)).go
+    assert desk.ask(standing(0.2)).go
+    assert not desk.ask(standing(0.3)).go

@@ -1,0 +1,133 @@
+"""From candidates to stages: what is shared, and what a key depends on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autoopt.errors import StageError
+from autoopt.records import Candidate, Deployment, Step
+from autoopt.workers.stages import plan
+from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.stages.stage import Role
+
+STUDENT = Step("student", {"source": "blocks", "depth": 0.5, "order": "late", "width": 1.0})
+RECOVERY = Step("recovery", {"epochs": 1.0, "rate": 0.05})
+INT8 = Step("static_quantization", {"calibration": 512, "preset": "mixed"})
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return Setup(
+        task_key="t" * 64,
+        source_format="module",
+        training_samples=20_000,
+        reference=Candidate((), Deployment("pytorch")),
+        cores=Cores(lane=(0,), work=(1,)),
+        rungs=(0.25, 1.0, 4.0),
+    )
+
+
+def keys(candidate: Candidate, setup: Setup) -> list[str]:
+    stages, network = plan.structure(candidate, setup)
+    rungs = plan.training(candidate, network, setup)
+    network = rungs[-1].network if rungs else network
+    serving = plan.measurement(candidate, network, setup, "validation").stages
+    return [stage.key for stage in (*stages, *(s for rung in rungs for s in rung.stages), *serving)]
+
+
+def test_candidates_that_differ_in_the_engine_share_all_training(setup: Setup) -> None:
+    model = (STUDENT, RECOVERY)
+    one = keys(Candidate(model, Deployment("onnxruntime")), setup)
+    other = keys(Candidate(model, Deployment("openvino")), setup)
+    shared = set(one) & set(other)
+    _, network = plan.structure(Candidate(model, Deployment("openvino")), setup)
+    trained = plan.training(Candidate(model, Deployment("openvino")), network, setup)[-1].network.key
+    assert trained in shared
+
+
+def test_candidates_that_train_longer_share_the_shorter_rungs(setup: Setup) -> None:
+    short = Candidate((STUDENT, RECOVERY), Deployment("onnxruntime"))
+    long = Candidate((STUDENT, replace(RECOVERY, params={**RECOVERY.params, "epochs": 4.0})), Deployment("onnxruntime"))
+    _, network = plan.structure(short, setup)
+    ends = [[rung.network.key for rung in plan.training(candidate, network, setup)] for candidate in (short, long)]
+    assert ends[1][: len(ends[0])] == ends[0]
+    assert len(ends[1]) == len(ends[0]) + 1
+
+
+def test_rungs_add_up_to_the_epochs_asked(setup: Setup) -> None:
+    candidate = Candidate((STUDENT, RECOVERY), Deployment("onnxruntime"))
+    _, network = plan.structure(candidate, setup)
+    rungs = plan.training(candidate, network, setup)
+    assert [rung.epochs for rung in rungs] == [0.25, 1.0]
+    assert sum(rung.step_epochs for rung in rungs) == 1.0
+
+
+def test_training_reads_only_the_teacher_outputs_that_it_needs(setup: Setup) -> None:
+    candidate = Candidate((STUDENT, RECOVERY), Deployment("onnxruntime"))
+    _, network = plan.structure(candidate, setup)
+    first, second = plan.training(candidate, network, setup)
+    assert [stage.params["stop"] for stage in first.stages if stage.kind == "teacher"] == [8192]
+    assert [stage.params["stop"] for stage in second.stages if stage.kind == "teacher"] == [8192, 16384, 20_000]
+
+
+def test_the_probe_calibrates_on_few_samples_and_the_measurement_on_all(setup: Setup) -> None:
+    candidate = Candidate((STUDENT, INT8), Deployment("openvino", "int8"))
+    _, network = plan.structure(candidate, setup)
+
+    def calibration(serving: plan.Serving) -> int:
+        (stage,) = [stage for stage in serving.stages if stage.name == "static_quantization"]
+        return int(stage.params["values"]["calibration"])
+
+    assert calibration(plan.probe(candidate, network, setup)) == plan.PROBE_CALIBRATION
+    assert calibration(plan.measurement(candidate, network, setup, "validation")) == 512
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Deployment("onnxruntime", threads=2),
+        Deployment("onnxruntime", fusion="basic"),
+        Deployment("onnxruntime", batch=4),
+        Deployment("openvino"),
+    ],
+)
+def test_each_field_of_a_deployment_gives_another_measurement(setup: Setup, other: Deployment) -> None:
+    base = Candidate((), Deployment("onnxruntime"))
+    assert keys(base, setup)[-1] != keys(Candidate((), other), setup)[-1]
+
+
+def test_threads_do_not_build_another_artifact(setup: Setup) -> None:
+    one, two = (Candidate((), Deployment("onnxruntime", threads=n)) for n in (1, 2))
+    artifacts = {plan.measurement(c, plan.original(setup), setup, "validation").artifact_key for c in (one, two)}
+    assert len(artifacts) == 1
+
+
+def test_another_task_seed_or_parameter_gives_another_key(setup: Setup) -> None:
+    candidate = Candidate((STUDENT,), Deployment("onnxruntime"))
+    found = {keys(candidate, changed)[0] for changed in (setup, replace(setup, task_key="u" * 64), replace(setup, seed=1))}
+    deeper = replace(STUDENT, params={**STUDENT.params, "depth": 0.75})
+    found.add(keys(Candidate((deeper,), Deployment("onnxruntime")), setup)[0])
+    assert len(found) == 4
+
+
+def test_measuring_needs_the_lane_and_training_a_trainer(setup: Setup) -> None:
+    candidate = Candidate((STUDENT, RECOVERY), Deployment("onnxruntime"))
+    stages, network = plan.structure(candidate, setup)
+    rungs = plan.training(candidate, network, setup)
+    serving = plan.measurement(candidate, rungs[-1].network, setup, "validation")
+    assert {stage.role for stage in stages} == {Role.BUILDER}
+    assert {stage.role for rung in rungs for stage in rung.stages} == {Role.TRAINER}
+    assert serving.stages[-1].role is Role.LANE
+
+
+def test_a_technique_for_modules_is_refused_on_an_onnx_file(setup: Setup) -> None:
+    with pytest.raises(StageError, match="student takes module; the task's network is onnx"):
+        plan.structure(Candidate((STUDENT,), Deployment("onnxruntime")), replace(setup, source_format="onnx"))
+
+
+def test_an_engine_of_modules_is_refused_for_an_onnx_file(setup: Setup) -> None:
+    onnx = replace(setup, source_format="onnx")
+    with pytest.raises(StageError, match="pytorch takes module"):
+        plan.measurement(Candidate((), Deployment("pytorch")), plan.original(onnx), onnx, "validation")
