@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
 
 from autoopt.errors import BudgetError
 
@@ -29,11 +28,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.seconds is None and self.candidates is None:
-            _refuse("nothing")
+            raise BudgetError(_refusal("nothing"))
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
-            _refuse(f"{self.seconds} seconds")
+            raise BudgetError(_refusal(f"{self.seconds} seconds"))
         if self.candidates is not None and self.candidates < 1:
-            _refuse(f"{self.candidates} candidates")
+            raise BudgetError(_refusal(f"{self.candidates} candidates"))
 
     def __str__(self) -> str:
         parts = [] if self.seconds is None else [_clock_face(self.seconds)]
@@ -67,7 +66,7 @@ def parse_budget(given: BudgetLike) -> Budget:
             return _parse_mapping(given)
         case int() if not isinstance(given, bool):
             return Budget(candidates=given)
-    _refuse(repr(given))
+    raise BudgetError(_refusal(repr(given)))
 
 
 def _parse_text(text: str) -> Budget:
@@ -80,20 +79,19 @@ def _parse_text(text: str) -> Budget:
         elif part and span and seconds is None:
             seconds = sum(float(number) * _SECONDS[unit] for unit, number in span.groupdict().items() if number)
         else:
-            _refuse(f'"{text}"')
+            raise BudgetError(_refusal(f'"{text}"'))
     return Budget(seconds, candidates)
 
 
 def _parse_mapping(given: Mapping[str, float]) -> Budget:
     candidates = given.get("candidates")
     if given.keys() - {"seconds", "candidates"} or (candidates is not None and candidates != int(candidates)):
-        _refuse(repr(dict(given)))
+        raise BudgetError(_refusal(repr(dict(given))))
     return Budget(given.get("seconds"), None if candidates is None else int(candidates))
 
 
-def _refuse(given: str) -> NoReturn:
-    message = f"A budget of {given} cannot be used. {_ALLOWED}"
-    raise BudgetError(message)
+def _refusal(given: str) -> str:
+    return f"A budget of {given} cannot be used. {_ALLOWED}"
 
 
 def _clock_face(seconds: float) -> str:

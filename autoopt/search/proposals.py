@@ -85,14 +85,16 @@ def propose(view: View, share_used: float = 0.0) -> Iterator[Proposal]:
         view: the search as it stands.
         share_used: how much of the budget is used, in [0, 1].
     """
-    ordered = itertools.chain(practitioners(view.space), openers(view), follow_ups(view), _turn(view, share_used))
+    ordered = itertools.chain(practitioners_list(view.space), openers(view), follow_ups(view), _turn(view, share_used))
     return (proposal for proposal in ordered if proposal.candidate.id not in view.known)
 
 
-def practitioners(space: Space) -> Iterator[Proposal]:
+def practitioners_list(space: Space) -> list[Proposal]:
     """The network unchanged in every deployment, in the order of the space's file."""
-    for target, choices in deployments(space):
-        yield Proposal(recompose(space, choices), f"the network unchanged in {target}")
+    return [
+        Proposal(recompose(space, choices), f"the network unchanged in {target}")
+        for target, choices in deployments(space)
+    ]
 
 
 def openers(view: View) -> Iterator[Proposal]:

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
@@ -37,6 +37,7 @@ from autoopt.records import (
     to_json,
 )
 from autoopt.search.census import Census, census_of
+from autoopt.search.moves import started
 from autoopt.search.sampler import make_sampler, parameters_of, sample, start_parameters
 from autoopt.space import Space, draw, every
 
@@ -45,15 +46,36 @@ MAX_ATTEMPTS = 3
 """A candidate that was interrupted this often is given up: it may be what takes the node down."""
 _ASKED_AGAIN = 8
 _DRAWN_AGAIN = 200
-_CANDIDATE, _OUTCOME, _ATTEMPT, _WHY, _REPEATS = "candidate", "outcome", "attempt", "why", "repeats"
+_CANDIDATE, _ID, _OUTCOME, _ATTEMPT, _WHY, _REPEATS = (
+    "candidate",
+    "candidate_id",
+    "outcome",
+    "attempt",
+    "why",
+    "repeats",
+)
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _CONSTRAINT = "viable"
 
 
-Asked: TypeAlias = tuple[int, Candidate]
-"""A number and the candidate to work at."""
-Row: TypeAlias = tuple[int, Candidate, Outcome]
-"""A candidate that has ended."""
+@dataclass(frozen=True)
+class Asked:
+    """A candidate to work at."""
+
+    number: int
+    candidate: Candidate
+    why: str = ""
+    """Who wanted it: "sampler", or a proposal's reason."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A candidate that has ended."""
+
+    number: int
+    candidate: Candidate
+    outcome: Outcome
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +112,7 @@ class CandidateStudy:
         self._study.sampler = make_sampler(sampler, seed + len(trials))
         self._random = Random(f"{seed}/{len(trials)}")  # noqa: S311 (draws candidates, keeps no secrets)
         self._handles: dict[int, Trial] = {}
-        self._decoded: dict[int, Row] = {}
+        self._decoded: dict[int, Decided] = {}
 
     def ask(self, proposals: Iterable[Proposal] = ()) -> Asked | None:
         """The next candidate that was not handed out before.
@@ -169,7 +191,7 @@ class CandidateStudy:
         live = self._trials(TrialState.WAITING, TrialState.RUNNING, *_ENDED)
         return frozenset(trial.user_attrs[_ID] for trial in live if _ID in trial.user_attrs)
 
-    def outcomes(self) -> tuple[Row, ...]:
+    def outcomes(self) -> tuple[Decided, ...]:
         """All candidates that have ended, in the order in which they were handed out."""
         for frozen in self._trials(*_ENDED):
             if frozen.number not in self._decoded and _OUTCOME in frozen.user_attrs:
@@ -180,33 +202,32 @@ class CandidateStudy:
         """The candidates that somebody works at."""
         return tuple(_asked(t) for t in self._trials(TrialState.RUNNING) if _CANDIDATE in t.user_attrs)
 
-    def why(self, number: int) -> str:
-        """Who wanted that candidate: "sampler", or a proposal's reason."""
-        return str(self._frozen(number).user_attrs.get(_WHY, ""))
-
     def census(self) -> Census:
         """Counts of outcomes by cause."""
-        states = [trial.state for trial in self._trials()]
         retried = sum(
             _CANDIDATE in t.user_attrs and _REPEATS not in t.user_attrs for t in self._trials(TrialState.FAIL)
         )
         return census_of(
-            [outcome for _, _, outcome in self.outcomes()],
-            running=states.count(TrialState.RUNNING),
-            waiting=states.count(TrialState.WAITING),
+            [decided.outcome for decided in self.outcomes()],
+            running=len(self.running()),
+            waiting=sum(_CANDIDATE in trial.user_attrs for trial in self._trials(TrialState.WAITING)),
             retried=retried,
         )
 
     def _ask_waiting(self) -> Asked | None:
-        if not self._trials(TrialState.WAITING):
-            return None
-        trial = self._study.ask()
-        frozen = self._frozen(trial.number)
-        asked = _asked(frozen)
-        self._handles[trial.number] = trial
-        if parameters_of(self.space, asked[1]) is not None:
-            sample(self.space, trial)  # records the parameters for the sampler; they are fixed by the enqueuing
-        return asked
+        while self._trials(TrialState.WAITING):
+            trial = self._study.ask()
+            frozen = self._frozen(trial.number)
+            if _CANDIDATE not in frozen.user_attrs:
+                # The process died between the two halves of asking the sampler: nobody has heard of this trial.
+                self._study.tell(trial, state=TrialState.FAIL)
+                continue
+            asked = _asked(frozen)
+            self._handles[trial.number] = trial
+            if parameters_of(self.space, asked.candidate) is not None:
+                sample(self.space, trial)  # records the parameters for the sampler; they are fixed by the enqueuing
+            return asked
+        return None
 
     def _ask_sampler(self, seen: frozenset[str]) -> Asked | None:
         for _ in range(_ASKED_AGAIN):
@@ -218,7 +239,7 @@ class CandidateStudy:
                 trial.set_user_attr(_WHY, "sampler")
                 trial.set_user_attr(_CANDIDATE, to_json(candidate))
                 self._handles[trial.number] = trial
-                return trial.number, candidate
+                return Asked(trial.number, candidate, "sampler")
             trial.set_user_attr(_REPEATS, candidate.id)
             self._study.tell(trial, state=TrialState.FAIL)
         fresh = self._untried(seen)
@@ -228,7 +249,7 @@ class CandidateStudy:
         return self._ask_waiting()
 
     def _untried(self, seen: frozenset[str]) -> Candidate | None:
-        drawn = (draw(self.space, self._random) for _ in range(_DRAWN_AGAIN))
+        drawn = (started(self.space, draw(self.space, self._random)) for _ in range(_DRAWN_AGAIN))
         return next((c for c in itertools.chain(drawn, every(self.space)) if c.id not in seen), None)
 
     def _enqueue(self, candidate: Candidate, why: str, attempt: int) -> None:
@@ -245,7 +266,7 @@ class CandidateStudy:
         if _CANDIDATE in frozen.user_attrs:
             waiting = {trial.user_attrs.get(_ID) for trial in self._trials(TrialState.WAITING)}
             if frozen.user_attrs[_ID] not in waiting:
-                self._enqueue(_asked(frozen)[1], frozen.user_attrs.get(_WHY, ""), attempt)
+                self._enqueue(_asked(frozen).candidate, frozen.user_attrs.get(_WHY, ""), attempt)
         self._study.tell(frozen.number, state=TrialState.FAIL)
         self._handles.pop(frozen.number, None)
 
@@ -277,15 +298,14 @@ class CandidateStudy:
         return self._handles[number]
 
 
-_ID = "candidate_id"
-
-
 def _asked(frozen: FrozenTrial) -> Asked:
-    return frozen.number, from_json(Candidate, frozen.user_attrs[_CANDIDATE])
+    attributes = frozen.user_attrs
+    return Asked(frozen.number, from_json(Candidate, attributes[_CANDIDATE]), attributes.get(_WHY, ""))
 
 
-def _decode(frozen: FrozenTrial) -> Row:
-    return (*_asked(frozen), outcome_from_json(frozen.user_attrs[_OUTCOME]))
+def _decode(frozen: FrozenTrial) -> Decided:
+    asked = _asked(frozen)
+    return Decided(asked.number, asked.candidate, outcome_from_json(frozen.user_attrs[_OUTCOME]), asked.why)
 
 
 def _values(outcome: Outcome) -> tuple[float, float] | None:

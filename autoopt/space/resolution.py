@@ -13,7 +13,7 @@ from autoopt.space.deployments import Leads, Plugins, batches, convertible, decl
 from autoopt.space.names import unknown
 from autoopt.space.resolved import Exclusion, Space, StepChoice, TaskFacts
 from autoopt.space.schema import SpaceFile, When
-from autoopt.space.techniques import application_order, step_choice
+from autoopt.space.techniques import application_order, step_choice, without
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.techniques.base import Technique
 
@@ -80,15 +80,18 @@ def _steps(file: SpaceFile, plugins: Plugins, facts: TaskFacts) -> tuple[list[St
     if strange:
         problem = "; ".join(f"model.{name}: {unknown('technique', name, techniques)}" for name in strange)
         raise SpaceError(_in(file, problem))
-    steps, excluded = [], []
+    steps: list[StepChoice] = []
+    excluded: list[Exclusion] = []
     for name in application_order(file.model, techniques):
         choice = step_choice(techniques[name], file.model[name], file.name)
         _check_facts(file, choice, techniques)
         why = _cannot(techniques[name], facts)
-        if why:
-            excluded.append(Exclusion(f"technique {name}", why))
+        possible, gone = without(choice, facts)
+        excluded += gone
+        if possible is None or why:
+            excluded.append(Exclusion(f"technique {name}", why or "none of its choices is left"))
         else:
-            steps.append(choice)
+            steps.append(possible)
     return steps, excluded
 
 

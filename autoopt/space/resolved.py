@@ -21,6 +21,8 @@ class TaskFacts:
     """The splits that hold samples."""
     cores: int = 1
     """Cores of the lane in which candidates are timed."""
+    without: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    """Choices that the task cannot serve: "technique.parameter" to values ("student.source" to ("factory",), say)."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from autoopt.errors import SpaceError
 from autoopt.space.domains import Domain, Listed, Value
 from autoopt.space.names import unknown
-from autoopt.space.resolved import ParameterChoice, StepChoice
+from autoopt.space.resolved import Exclusion, ParameterChoice, StepChoice, TaskFacts
 from autoopt.space.schema import ParameterSection, TechniqueSection, When
 from autoopt.workers.techniques.base import Parameter, Technique
 
@@ -59,22 +60,42 @@ def step_choice(technique: Technique, section: TechniqueSection, space: str) -> 
     )
 
 
+def without(choice: StepChoice, facts: TaskFacts) -> tuple[StepChoice | None, list[Exclusion]]:
+    """The choice without the values that the task cannot serve; None where that leaves a parameter without any."""
+    parameters, excluded = [], []
+    for parameter in choice.parameters:
+        gone = facts.without.get(f"{choice.technique}.{parameter.name}", ())
+        domain = parameter.domain
+        if gone and isinstance(domain, Listed) and any(domain.contains(value) for value in gone):
+            left = tuple(value for value in domain.values if not Listed(gone).contains(value))
+            why = "the task has nothing to make it from"
+            excluded += [
+                Exclusion(f"{choice.technique} {parameter.name} {value}", why)
+                for value in domain.values
+                if value not in left
+            ]
+            if not left:
+                return None, excluded
+            default = parameter.default if parameter.default in left else left[0]
+            parameter = replace(parameter, domain=Listed(left), default=default)  # noqa: PLW2901 (the same one, narrowed)
+        parameters.append(parameter)
+    return replace(choice, parameters=tuple(parameters)), excluded
+
+
 def _choice(
     parameter: Parameter, given: ParameterSection | None, start: float | None, technique: str, where: str
 ) -> ParameterChoice:
     if given is None:
         return ParameterChoice(parameter.name, Listed((parameter.default,)), parameter.default, parameter.default)
     domain = _typed(given.values, parameter)
-    for value in domain.spread() if not isinstance(domain, Listed) else domain.values:
+    for value in domain.values if isinstance(domain, Listed) else (domain.low, domain.high):
         if not parameter.allows(value):
             message = f"{where}.{parameter.name}: {value!r} is not allowed. Allowed: {parameter.allowed()}."
             raise SpaceError(message)
     default = parameter.default if domain.contains(parameter.default) else _first(domain)
     if parameter.name == EPOCHS and isinstance(domain, Listed):
         default = start if start is not None else domain.values[0]
-    return ParameterChoice(
-        parameter.name, domain, default, parameter.default, _qualified(given.when, technique, parameter)
-    )
+    return ParameterChoice(parameter.name, domain, default, parameter.default, _qualified(given.when, technique))
 
 
 def _typed(domain: Domain, parameter: Parameter) -> Domain:
@@ -92,9 +113,8 @@ def _first(domain: Domain) -> Value:
     return domain.values[0] if isinstance(domain, Listed) else domain.spread()[0]
 
 
-def _qualified(when: When, technique: str, parameter: Parameter) -> When:
+def _qualified(when: When, technique: str) -> When:
     """A fact ``.name`` means another parameter of the same technique."""
-    del parameter
     return {f"{technique}{fact}" if fact.startswith(".") else fact: values for fact, values in when.items()}
 
 

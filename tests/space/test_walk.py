@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from random import Random
+from typing import Protocol
+
+from autoopt.records import Candidate, Deployment, Step
+from autoopt.space import Space, choices_of, domains_of, draw, every, recompose, size
+
+
+class Resolve(Protocol):
+    def __call__(self, text: str, overrides: object = None, **facts: object) -> Space: ...
+
+
+def assert_valid(space: Space, candidate: Candidate) -> None:
+    """The rules of a candidate, written down a second time, without the walk."""
+    target = space.target(candidate.deployment)
+    assert target is not None
+    assert candidate.deployment.fusion in target.fusions
+    assert candidate.deployment.threads in space.threads
+    names = [step.technique for step in candidate.model]
+    assert names == [step.technique for step in space.steps if step.technique in names]
+    quantizations = [step for step in candidate.model if space.step(step.technique).precision]
+    assert [space.step(step.technique).precision for step in quantizations] == (
+        [candidate.deployment.precision] if target.quantizers else []
+    )
+    changed = any(space.step(name).changes_structure for name in names)
+    assert ("recovery" in names) is changed
+    for step in candidate.model:
+        for parameter in space.step(step.technique).parameters:
+            value = step.params[parameter.name]
+            assert parameter.domain.contains(value) or value == parameter.fallback
+
+
+def test_thousands_of_draws_are_valid_and_can_be_read_back(space: Space) -> None:
+    random = Random(0)
+    for _ in range(3000):
+        candidate = draw(space, random)
+        assert_valid(space, candidate)
+        choices = choices_of(space, candidate)
+        assert choices is not None
+        assert recompose(space, choices) == candidate
+        assert domains_of(space, candidate).keys() == choices.keys()
+
+
+def test_the_size_is_the_number_of_different_candidates(resolved: Resolve, text: str) -> None:
+    space = resolved(text, {"model.recovery.rate": 0.02, "model.student.order": "early"}, cores=2)
+    found = [candidate.id for candidate in every(space)]
+    assert len(set(found)) == len(found) == size(space).count
+    assert size(space).exact
+
+
+def test_a_continuum_makes_the_size_a_lower_bound(resolved: Resolve, text: str) -> None:
+    space = resolved(text, {"model.recovery.rate": {"low": 0.01, "high": 0.1, "log": True}})
+    assert not size(space).exact
+    assert str(size(space)).startswith("more than")
+
+
+def test_a_conditional_parameter_has_its_default_where_the_condition_fails(space: Space) -> None:
+    both = recompose(space, {"student": True, "pruning": True, "pruning.importance": "taylor"})
+    alone = recompose(space, {"pruning": True, "pruning.importance": "taylor"})
+    assert both.step("pruning").params["importance"] == "magnitude"  # type: ignore[union-attr] (it is there)
+    assert alone.step("pruning").params["importance"] == "taylor"  # type: ignore[union-attr] (it is there)
+
+
+def test_a_candidate_of_another_space_is_not_read_as_one_of_this(space: Space) -> None:
+    assert choices_of(space, Candidate((), Deployment("elsewhere"))) is None
+    assert choices_of(space, Candidate((Step("student", {"depth": 0.3}),), Deployment("runtime", fusion="all"))) is None
+    assert choices_of(space, Candidate((), Deployment("runtime", "int8", "all"))) is None
+
+
+def test_equal_spaces_have_equal_fingerprints_and_unequal_ones_others(resolved: Resolve, text: str) -> None:
+    assert resolved(text, cores=2).fingerprint == resolved(text, cores=2).fingerprint
+    assert resolved(text, cores=2).fingerprint != resolved(text, cores=1).fingerprint
