@@ -2,9 +2,9 @@
 
 from autoopt.front.config import Config
 from autoopt.front.dominance import beaten_by, front, indistinguishable_from
-from autoopt.front.front import Front, build_front
 from autoopt.front.goals import Goals
 from autoopt.front.hypervolume import hypervolume
+from autoopt.front.pareto import Front, build_front
 from autoopt.front.pick import Exporter, Pick
 
 __all__ = [

@@ -15,10 +15,11 @@ The rule, for two configs a and b of one job:
 Why a kernel, and not "whatever nobody beats": indistinguishability is not transitive. Let z beat y and y beat x in
 latency, each 0.2 points less accurate than the next and indistinguishable from it, while z and x, 0.4 points apart, can
 be told apart. Nobody beats z; but x, the most accurate of all, is left out only for the sake of y, which nobody will
-see. The kernel lists z and x. It is found by listing, again and again, a config that none of the remaining makes
-superfluous. Chains of four configs with very unequal intervals can close to a cycle; the fastest of it is listed then.
+see. The kernel lists z and x. It is found by listing, again and again, the fastest config that none of the remaining
+beats, and striking out what it beats and what cannot be told apart from it. Chains of four and more configs with very
+unequal intervals can close to a cycle; its fastest is listed then.
 
-A config that another one precedes on both point estimates is made superfluous by it in every case, so the front
+A config that another one precedes on both point estimates is beaten by it or cannot be told apart from it, so the front
 consists of members of the point estimates' Pareto set (except where such a member was left out for the sake of a third).
 """
 
@@ -41,10 +42,7 @@ def front(configs: Sequence[Config]) -> tuple[Config, ...]:
     """The configs that no other beats, by latency, the fastest first; see the module's rule."""
     remaining = sorted(configs, key=_order)
     relations = _compare(remaining)
-    # Of two that cannot be told apart the first in this order stays: with i < j, i makes j superfluous.
-    superfluous = relations.beats | np.triu(relations.ties, k=1)
-    listed = _kernel(superfluous)
-    return tuple(remaining[index] for index in listed)
+    return tuple(remaining[index] for index in _kernel(relations))
 
 
 def beaten_by(config: Config, configs: Sequence[Config]) -> tuple[Config, ...]:
@@ -91,14 +89,14 @@ def _distinguishably_less(estimates: Sequence[Estimate], *, log: bool) -> Relati
     return less
 
 
-def _kernel(superfluous: Relation) -> list[int]:
-    """Indices, ascending, of the set in which none makes another superfluous, and which makes all others superfluous."""
-    remaining = np.ones(len(superfluous), dtype=bool)
+def _kernel(relations: _Relations) -> list[int]:
+    """Indices, ascending, of the listed: none beats or ties another, and each of the others is beaten by or ties one."""
+    remaining = np.ones(len(relations.beats), dtype=bool)
     listed = []
     while remaining.any():
-        free = remaining & ~superfluous[remaining].any(axis=0)
-        index = int(np.flatnonzero(free if free.any() else remaining)[0])
+        unbeaten = remaining & ~relations.beats[remaining].any(axis=0)
+        index = int(np.flatnonzero(unbeaten if unbeaten.any() else remaining)[0])
         listed.append(index)
-        remaining &= ~superfluous[index]
+        remaining &= ~(relations.beats[index] | relations.ties[index])
         remaining[index] = False
     return sorted(listed)

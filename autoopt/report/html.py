@@ -18,7 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from autoopt.front import Pick
-from autoopt.front.front import DEFAULT_SCORE_MARGIN
+from autoopt.front.pareto import DEFAULT_SCORE_MARGIN
 from autoopt.front.words import ScoreWords, figure, interval, number
 from autoopt.report import census, prose, view
 from autoopt.report.data import ReportData

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from autoopt.front import Config
-from autoopt.front.front import mean_doublings
+from autoopt.front.pareto import mean_doublings
 from autoopt.records import Measured
 from autoopt.report.data import ReportData, Row
 
