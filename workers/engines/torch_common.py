@@ -55,6 +55,16 @@ def torch_dtype(precision: str) -> torch.dtype:
     return dtype
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """The precision of a type: fp32 for ``torch.float32``; other types under PyTorch's own name."""
+    return _PRECISIONS.get(str(dtype), str(dtype).removeprefix("torch."))
+
+
+def cast_inputs(inputs: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The floating-point tensors in this type; tokens and masks as they are."""
+    return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
+
+
 class TorchInputs:
     """Fixed tensors for the inputs, filled from arrays; floating-point ones in the network's own type and layout."""
 
@@ -112,8 +122,7 @@ def executed_types(call: Callable[[], Any]) -> dict[str, int]:
     class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call] # PyTorch's own
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func.name().removeprefix("aten::").startswith(_COMPUTE):
-                dtype = str(args[0].dtype)
-                counts[_PRECISIONS.get(dtype, dtype)] += 1
+                counts[precision_name(args[0].dtype)] += 1
             return func(*args, **(kwargs or {}))
 
     with _Watch():  # type: ignore[no-untyped-call] # PyTorch's own

@@ -1,0 +1,149 @@
+"""Inductor, ahead of time: the network exported, compiled to C++ with its weights frozen in, and packaged as one ``.pt2`` file.
+
+Loading such a package compiles nothing. The number of threads is written into the generated loops, so it belongs to the build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoopt.records import Deployment, Effective, Signature
+from autoopt.workers.engines.base import Engine, Offer, Session, Source
+from autoopt.workers.engines.common import float_precisions, precision_by_share, require_offered
+from autoopt.workers.engines.torch_common import (
+    TorchInputs,
+    cast_inputs,
+    offer_torch,
+    precision_name,
+    to_arrays,
+    torch_dtype,
+)
+from autoopt.workers.refusal import refusing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FILE = "model.pt2"
+_LOOP_THREADS = re.compile(r"num_threads\((\d+)\)")
+_CONSTANT_TYPE = re.compile(r"constants_info_\[\d+\]\.dtype = static_cast<int32_t>\(aoti_torch_dtype_(\w+)
+
+
+class Inductor(Engine):
+    """PyTorch's compiler, run ahead of time; it has one level of fusion."""
+
+    name = "inductor"
+    formats = ("module",)
+    packages = ("torch",)
+    preload = ("torch", "torch.export")
+    trusted_only = True
+    build_fields = ("precision", "batch", "threads", "hardware")
+
+    def offer(self) -> Offer:
+        """FP32 and the shorter floats that the processor executes, where there is a C++ compiler."""
+        offer = _offer_loaded()
+        compiler = os.environ.get("CXX", "g++")
+        if shutil.which(compiler) is None:
+            reason = f"Inductor needs a C++ compiler; {compiler} is not on the PATH"
+            return replace(offer, reason=reason, remedy="apt install g++ (or set CXX)")
+        return offer
+
+    def build(self, source: Source, deployment: Deployment, out: Path) -> None:
+        """Export, compile, package. Takes some ten seconds, most of them in the C++ compiler."""
+        import torch
+        from torch._inductor import aoti_compile_and_package, config
+
+        from autoopt.workers import formats
+
+        require_offered(self.offer(), deployment)
+        dtype = torch_dtype(deployment.precision)
+        module = formats.Positional(formats.load(source), source.signature).to(dtype)
+        inputs = cast_inputs(formats.example_inputs(source.signature, deployment.batch), dtype)
+        # One compile thread: a pool of compile workers would outlive the build.
+        settings = {"freezing": True, "cpp.threads": deployment.threads, "compile_threads": 1}
+        with refusing("Inductor cannot compile the network"), torch.no_grad(), config.patch(settings), _quiet():
+            exported = torch.export.export(module, inputs, strict=False)
+            aoti_compile_and_package(exported, package_path=str(out / FILE))
+
+    def load(self, path: Path, deployment: Deployment, signature: Signature) -> InductorSession:
+        """Open an artifact: machine code, so only what is trusted. Needs no compiler."""
+        import torch
+
+        require_offered(_offer_loaded(), deployment)
+        torch.set_num_threads(deployment.threads)
+        return InductorSession(path / FILE, deployment, signature)
+
+
+class InductorSession(Session):
+    """The compiled program, and fixed tensors for its inputs."""
+
+    def __init__(self, package: Path, deployment: Deployment, signature: Signature) -> None:
+        import torch
+        from torch._inductor import aoti_load_package
+
+        with refusing("Inductor cannot load the package"), _quiet():
+            # The loader's own `run` takes a list: half of a call's overhead is the wrapper's way from trees to lists.
+            self._run = aoti_load_package(str(package), run_single_threaded=True).loader.run
+        self._package = package
+        self._inputs = TorchInputs(signature, deployment.batch, torch_dtype(deployment.precision))
+        self._inference_mode = torch.inference_mode
+
+    def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """One inference."""
+        with self._inference_mode():
+            return to_arrays(tuple(self._run(list(self._inputs.tensors(inputs)))))
+
+    def effective(self) -> Effective:
+        """Read from the program that the package holds: the types of its constants, the threads of its loops."""
+        import torch
+
+        sources = _sources(self._package)
+        precision, words = precision_by_share(_constant_types(sources))
+        loops = {int(count) for count in _LOOP_THREADS.findall(sources)}
+        threads = torch.get_num_threads()
+        return Effective(
+            engine_version=str(torch.__version__),
+            hardware="cpu",
+            precision=precision,
+            threads=next(iter(loops - {threads}), threads),
+            details={
+                "constants": words,
+                "threads of loops": ", ".join(map(str, sorted(loops))) or "1",
+                "threads of library calls": str(threads),
+            },
+        )
+
+
+def _offer_loaded() -> Offer:
+    """What can be run here once it is built."""
+    return offer_torch(Inductor.name, float_precisions(), ("default",))
+
+
+def _sources(package: Path) -> str:
+    with zipfile.ZipFile(package) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".cpp")]
+        return "\n".join(archive.read(name).decode() for name in names)
+
+
+def _constant_types(sources: str) -> dict[str, int]:
+    import torch
+
+    types = (getattr(torch, name) for name in _CONSTANT_TYPE.findall(sources))
+    return dict(Counter(precision_name(dtype) for dtype in types if dtype.is_floating_point))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[Any]:
+    """The exporter's and compiler's warnings; whether the result is right is checked on its outputs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,124 @@
+"""TorchScript: the network traced and frozen, its weights constants of a graph that runs without Python.
+
+The frozen graph is the artifact; what `optimize_for_inference` makes of it (oneDNN layouts) cannot be saved, so it is made on loading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoopt.records import Deployment, Effective, Signature
+from autoopt.workers.engines.base import Engine, Offer, Session, Source
+from autoopt.workers.engines.common import float_precisions, precision_by_share, require_offered
+from autoopt.workers.engines.torch_common import (
+    TorchInputs,
+    cast_inputs,
+    offer_torch,
+    precision_name,
+    to_arrays,
+    torch_dtype,
+)
+from autoopt.workers.refusal import refusing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FILE = "model.ts"
+FUSIONS = ("default", "frozen")
+_MATRIX_DIMENSIONS = 2
+
+
+class TorchScript(Engine):
+    """A traced, frozen graph; "default" also runs `optimize_for_inference`."""
+
+    name = "torchscript"
+    formats = ("module",)
+    packages = ("torch",)
+    preload = ("torch",)
+    trusted_only = True
+    build_fields = ("precision", "batch")
+
+    def offer(self) -> Offer:
+        """FP32, and the shorter floats that the processor executes."""
+        return offer_torch(self.name, float_precisions(), FUSIONS)
+
+    def build(self, source: Source, deployment: Deployment, out: Path) -> None:
+        """Trace with the batch and the precision, freeze, save."""
+        import torch
+
+        from autoopt.workers import formats
+
+        require_offered(self.offer(), deployment)
+        dtype = torch_dtype(deployment.precision)
+        module = formats.Positional(formats.load(source), source.signature).to(dtype)
+        inputs = cast_inputs(formats.example_inputs(source.signature, deployment.batch), dtype)
+        with refusing("TorchScript cannot trace the network"), torch.no_grad(), _quiet():
+            traced = torch.jit.trace(module, inputs, check_trace=False)  # type: ignore[no-untyped-call] # PyTorch's own
+            torch.jit.save(torch.jit.freeze(traced), out / FILE)
+
+    def load(self, path: Path, deployment: Deployment, signature: Signature) -> TorchScriptSession:
+        """Open an artifact: a program, so only what is trusted."""
+        import torch
+
+        require_offered(self.offer(), deployment)
+        torch.set_num_threads(deployment.threads)
+        with refusing("TorchScript cannot load the network"), _quiet():
+            frozen = torch.jit.load(path / FILE)  # type: ignore[no-untyped-call] # PyTorch's own
+            return TorchScriptSession(frozen, deployment, signature)
+
+
+class TorchScriptSession(Session):
+    """The graph, and fixed tensors for its inputs."""
+
+    def __init__(self, frozen: Any, deployment: Deployment, signature: Signature) -> None:
+        import torch
+
+        self._weights = _weight_types(frozen)
+        self._program = frozen if deployment.fusion == "frozen" else torch.jit.optimize_for_inference(frozen)
+        self._inputs = TorchInputs(signature, deployment.batch, torch_dtype(deployment.precision))
+        self._inference_mode = torch.inference_mode
+
+    def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """One inference."""
+        with self._inference_mode():
+            outputs = self._program(*self._inputs.tensors(inputs))
+            return to_arrays(outputs if isinstance(outputs, tuple) else (outputs,))
+
+    def effective(self) -> Effective:
+        """Read from the graph: the type of its weights, which TorchScript's operators compute in."""
+        import torch
+
+        precision, words = precision_by_share(self._weights)
+        kinds = Counter(node.kind() for node in self._program.graph.nodes())
+        onednn = sum(count for kind, count in kinds.items() if "mkldnn" in kind)
+        return Effective(
+            engine_version=str(torch.__version__),
+            hardware="cpu",
+            precision=precision,
+            threads=torch.get_num_threads(),
+            details={"weight matrices": words, "nodes": str(kinds.total()), "oneDNN nodes": str(onednn)},
+        )
+
+
+def _weight_types(frozen: Any) -> dict[str, int]:
+    """The matrices and kernels among the graph's constants, counted by precision."""
+    counts: Counter[str] = Counter()
+    for node in frozen.graph.findAllNodes("prim::Constant"):
+        if node.hasAttribute("value") and node.kindOf("value") == "t":
+            tensor = node.t("value")
+            if tensor.dim() >= _MATRIX_DIMENSIONS and tensor.is_floating_point():
+                counts[precision_name(tensor.dtype)] += 1
+    return dict(counts)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TorchScript's deprecation and its tracer's hints; whether the result is right is checked on its outputs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
