@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from autoopt.records import Candidate, Measured
+from autoopt.search.elimination import Judge, could_enter, fits, make_judge
+from autoopt.search.standings import MARGIN, PRIOR, Learning, Row, Scale, learn, measured, pareto
+from autoopt.space import Space, recompose
+from autoopt.workers.entry import Standing
+
+Outcomes = Callable[[Candidate, float, float], Measured]
+SCALE = Scale(reference_score=0.92, reference_latency_ms=2.0, max_drop=0.05)
+POINTS = ((0.92, 2.0), (0.919, 0.5), (0.90, 0.2))
+
+
+def standing(
+    candidate: Candidate, speedup: float, score: float | None = None, epochs: float = 0.0, **more: float
+) -> Standing:
+    return Standing(candidate, speedup, speedup * 1.05, epochs, more.pop("next_epochs", 1.0), score, **more)
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "score", "keep", "said"),
+    [
+        (0.1, 0.92, True, ""),
+        (0.1, 0.88, True, ""),
+        (0.3, 0.91, True, ""),
+        (0.6, 0.919, False, "measured already: 0.5 ms"),
+        (2.5, 0.92, False, "measured already: 2 ms"),
+        (0.25, 0.90, False, "measured already: 0.2 ms"),
+        (0.01, 0.86, False, "losses above 0.05 are not of interest"),
+        (0.499, 0.919, False, "next to nothing"),
+    ],
+)
+def test_only_what_no_measured_config_precedes_may_enter(
+    latency_ms: float,
+    score: float,
+    keep: bool,  # noqa: FBT001 (a column of the table)
+    said: str,
+) -> None:
+    verdict = could_enter(POINTS, latency_ms, score, SCALE)
+    assert verdict.keep is keep
+    assert said in verdict.reason
+    assert (verdict.promise > 0) is keep or "next to nothing" in verdict.reason
+
+
+def test_the_promise_grows_with_speed_and_with_score() -> None:
+    promise = could_enter(POINTS, 0.1, 0.90, SCALE).promise
+    assert could_enter(POINTS, 0.05, 0.90, SCALE).promise > promise
+    assert could_enter(POINTS, 0.1, 0.91, SCALE).promise > promise
+
+
+def test_what_takes_longer_than_there_is_does_not_fit() -> None:
+    assert fits(10.0, 10.0)
+    assert not fits(10.1, 10.0)
+    assert fits(None, 10.0)
+    assert fits(10.0, None)
+
+
+def judge_of(space: Space) -> Judge:
+    return Judge(POINTS, SCALE, learn(space, (), SCALE))
+
+
+def test_an_untrained_candidate_is_judged_by_its_latency_alone(space: Space, reference: Candidate) -> None:
+    judge = judge_of(space)
+    slow = judge.judge(standing(reference, speedup=0.9), None)
+    assert slow.eliminated is not None
+    assert (slow.eliminated.rung, slow.eliminated.speedup) == ("latency", 0.9)
+    fast = judge.judge(standing(reference, speedup=15.0), None)
+    assert fast.eliminated is None
+    assert fast.promise > 0
+
+
+def test_the_optimistic_end_of_the_latencys_interval_decides(space: Space, reference: Candidate) -> None:
+    judge = Judge(((0.92, 0.5),), SCALE, learn(space, (), SCALE))
+    assert judge.judge(Standing(reference, 3.9, 3.95, 0.0, 1.0), None).eliminated is not None
+    assert judge.judge(Standing(reference, 3.9, 4.5, 0.0, 1.0), None).eliminated is None
+
+
+def test_a_score_that_cannot_recover_ends_it_at_its_rung(space: Space, reference: Candidate) -> None:
+    judge = judge_of(space)
+    hopeless = judge.judge(standing(reference, 30.0, score=0.3, epochs=1.0), None)
+    assert hopeless.eliminated is not None
+    assert hopeless.eliminated.rung == "recovery 1 epochs"
+    assert hopeless.eliminated.score == 0.3
+    assert judge.judge(standing(reference, 30.0, score=0.85, epochs=1.0), None).eliminated is None
+
+
+def test_training_that_cannot_end_in_time_is_not_begun(space: Space, reference: Candidate) -> None:
+    judge = judge_of(space)
+    late = standing(reference, 30.0, score=0.9, epochs=1.0, next_epochs=3.0, seconds_per_epoch=20.0)
+    ended = judge.judge(late, 30.0).eliminated
+    assert ended is not None
+    assert ended.rung == "budget"
+    assert "60" in ended.reason or "65" in ended.reason
+    assert judge.judge(late, 100.0).eliminated is None
+    assert judge.judge(late, None).eliminated is None
+
+
+def test_who_has_shown_what_he_can_do_comes_before_who_has_not(space: Space, reference: Candidate) -> None:
+    judge = judge_of(space)
+    untrained = judge.judge(standing(reference, 20.0), None).promise
+    trained = judge.judge(standing(reference, 20.0, score=0.915, epochs=1.0), None).promise
+    assert trained > untrained
+
+
+def curve(space: Space, ratio: float, scores: dict[float, float], outcome: Outcomes) -> list[Row]:
+    rows = []
+    for number, (epochs, score) in enumerate(scores.items()):
+        candidate = recompose(space, {"pruning": True, "pruning.ratio": ratio, "recovery.epochs": epochs})
+        rows.append((number, candidate, outcome(candidate, score, 1.0)))
+    return rows
+
+
+def test_before_anything_is_known_the_hope_is_generous(space: Space) -> None:
+    learning = learn(space, (), SCALE)
+    assert learning.shares[1.0] <= PRIOR
+    assert learning.optimistic(0.80, 0.0625, SCALE) > 0.90
+
+
+def test_hope_is_learnt_from_networks_that_were_trained_on(space: Space, outcome: Outcomes) -> None:
+    rows: list[Row] = []
+    for ratio in (0.1, 0.2, 0.3):
+        rows += curve(space, ratio, {0.0625: 0.82, 0.25: 0.83, 1.0: 0.84}, outcome)
+    learning = learn(space, measured(rows), SCALE)
+    assert learning.shares[0.0625] == pytest.approx(0.9 * MARGIN)
+    assert learning.shares[4.0 if 4.0 in learning.shares else 1.0] <= PRIOR  # nobody has come so far
+    assert learning.optimistic(0.82, 0.0625, SCALE) < learn(space, (), SCALE).optimistic(0.82, 0.0625, SCALE)
+
+
+def test_hope_never_goes_beyond_the_reference_and_never_below_what_was_measured(space: Space) -> None:
+    learning = learn(space, (), SCALE)
+    for score in (0.5, 0.9, 0.92, 0.93):
+        for epochs in (0.0625, 1.0, 4.0):
+            assert score <= learning.optimistic(score, epochs, SCALE) <= max(score, SCALE.reference_score)
+    assert learning.optimistic(0.9, 4.0, SCALE) == pytest.approx(0.9)
+    assert Learning().optimistic(0.9, 1.0, SCALE) == pytest.approx(0.9)
+
+
+def test_there_is_no_judge_before_the_reference_is_measured(
+    space: Space, reference: Candidate, outcome: Outcomes
+) -> None:
+    assert make_judge(space, [], reference) is None
+    judge = make_judge(space, [(0, reference, outcome(reference, 0.92, 2.0))], reference)
+    assert judge is not None
+    assert judge.points == ((0.92, 2.0),)
+    assert judge == make_judge(space, [(0, reference, outcome(reference, 0.92, 2.0))], reference)
+
+
+def test_the_pareto_set_is_sorted_by_latency_and_holds_no_preceded_config(
+    reference: Candidate, outcome: Outcomes
+) -> None:
+    points = [(0.9, 1.0), (0.91, 1.0), (0.8, 0.5), (0.79, 0.6), (0.92, 2.0), (0.92, 3.0)]
+    rows = [(number, reference, outcome(reference, *point)) for number, point in enumerate(points)]
+    assert [config.point for config in pareto(measured(rows))] == [(0.8, 0.5), (0.91, 1.0), (0.92, 2.0)]

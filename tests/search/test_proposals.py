@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from autoopt.errors import FailureKind
+from autoopt.records import Candidate, Eliminated, Failed, Measured
+from autoopt.search.moves import neighbours
+from autoopt.search.proposals import (
+    View,
+    follow_ups,
+    local_moves,
+    make_view,
+    openers,
+    practitioners_list,
+    promotions,
+    propose,
+)
+from autoopt.search.standings import Row
+from autoopt.space import Space, Value, choices_of, recompose
+
+Outcomes = Callable[[Candidate, float, float], Measured]
+# (engine, precision) to the unchanged network's latency in ms.
+PLAIN = {
+    ("runtime", "fp32"): 0.45,
+    ("runtime", "int8"): 0.2,
+    ("vino", "fp32"): 0.42,
+    ("vino", "int8"): 0.21,
+    ("eager", "fp32"): 1.9,
+}
+
+
+class Build:
+    """Rows and views by hand."""
+
+    def __init__(self, space: Space, reference: Candidate, outcome: Outcomes) -> None:
+        self.space, self.reference, self.outcome = space, reference, outcome
+
+    def plain(self) -> list[Row]:
+        rows: list[Row] = [(0, self.reference, self.outcome(self.reference, 0.92, 2.0))]
+        for number, proposal in enumerate(practitioners_list(self.space), start=1):
+            served = proposal.candidate.deployment
+            latency_ms = PLAIN[served.engine, served.precision]
+            rows.append((number, proposal.candidate, self.outcome(proposal.candidate, 0.919, latency_ms)))
+        return rows
+
+    def candidate(self, engine: str = "runtime", precision: str = "int8", **choices: Value) -> Candidate:
+        named = {name.replace("__", "."): value for name, value in choices.items()}
+        return recompose(self.space, {"engine": engine, f"{engine}.cpu.precision": precision, **named})
+
+    def view(self, extra: Iterable[tuple[Candidate, float, float]] = (), running: Iterable[Candidate] = ()) -> View:
+        rows = self.plain()
+        rows += [(100 + n, c, self.outcome(c, score, ms)) for n, (c, score, ms) in enumerate(extra)]
+        view = make_view(self.space, rows, self.reference, running)
+        assert view is not None
+        return view
+
+
+@pytest.fixture
+def build(space: Space, reference: Candidate, outcome: Outcomes) -> Build:
+    return Build(space, reference, outcome)
+
+
+def test_the_practitioners_list_is_every_engine_and_precision_with_the_network_unchanged(space: Space) -> None:
+    found = [proposal.candidate for proposal in practitioners_list(space)]
+    assert [(c.deployment.engine, c.deployment.precision) for c in found] == list(PLAIN)
+    assert all(space.network(candidate) == () for candidate in found)
+    assert all(choices_of(space, candidate) is not None for candidate in found)
+
+
+def test_there_is_no_view_before_the_reference_is_measured(space: Space, reference: Candidate) -> None:
+    assert make_view(space, [], reference) is None
+
+
+def test_openers_try_each_technique_gently_and_strongly_at_the_starting_rung_where_it_runs_fastest(
+    build: Build,
+) -> None:
+    found = [proposal.candidate for proposal in openers(build.view())]
+    assert {(c.deployment.engine, c.deployment.precision) for c in found} == {("runtime", "int8")}
+    assert {build.space.trained_for(candidate) for candidate in found} == {0.0625}
+    depths = {step.params["depth"] for c in found if (step := c.step("student"))}
+    ratios = {step.params["ratio"] for c in found if (step := c.step("pruning"))}
+    assert depths == {0.2, 0.4, 0.8}
+    assert ratios == {0.1, 0.3, 0.5}
+    assert any(c.step("student") and c.step("pruning") for c in found)
+
+
+def test_a_dear_network_is_proposed_in_every_deployment_that_could_put_it_on_the_front(build: Build) -> None:
+    trained = build.candidate(student=True, student__depth=0.4, recovery__epochs=1.0)
+    found = follow_ups(build.view([(trained, 0.915, 0.1)]))
+    assert {(p.candidate.deployment.engine, p.candidate.deployment.precision) for p in found} == {("vino", "int8")}
+    assert all(build.space.network(p.candidate) == build.space.network(trained) for p in found)
+
+
+def test_follow_ups_are_ordered_by_promise_and_leave_out_what_is_known(build: Build) -> None:
+    good = build.candidate(student=True, student__depth=0.4, recovery__epochs=1.0)
+    better = build.candidate(student=True, student__depth=0.2, recovery__epochs=1.0)
+    view = build.view([(good, 0.900, 0.12), (better, 0.915, 0.08)])
+    found = follow_ups(view)
+    assert found
+    assert build.space.network(found[0].candidate) == build.space.network(better)
+    assert [p.promise for p in found] == sorted((p.promise for p in found), reverse=True)
+    again = build.view([(good, 0.900, 0.12), (better, 0.915, 0.08)], running=[p.candidate for p in found])
+    assert follow_ups(again) == []
+
+
+def test_a_poor_network_has_no_follow_ups(build: Build) -> None:
+    poor = build.candidate(student=True, student__depth=0.4, recovery__epochs=1.0)
+    assert follow_ups(build.view([(poor, 0.80, 0.1)])) == []
+
+
+def test_a_network_near_the_front_is_promoted_to_the_next_rung_in_its_fastest_deployment(build: Build) -> None:
+    promising = build.candidate(student=True, student__depth=0.4)
+    slower = build.candidate("vino", "fp32", student=True, student__depth=0.4)
+    poor = build.candidate(pruning=True, pruning__ratio=0.5, recovery__epochs=1.0)
+    found = promotions(build.view([(promising, 0.90, 0.1), (slower, 0.902, 0.3), (poor, 0.5, 0.15)]))
+    assert [proposal.candidate for proposal in found] == [
+        build.candidate(student=True, student__depth=0.4, recovery__epochs=0.25)
+    ]
+
+
+def test_nothing_is_promoted_beyond_the_last_rung_or_twice(build: Build, space: Space, reference: Candidate) -> None:
+    finished = build.candidate(student=True, student__depth=0.4, recovery__epochs=4.0)
+    assert promotions(build.view([(finished, 0.90, 0.1)])) == []
+    begun = build.candidate(student=True, student__depth=0.4)
+    following = build.candidate(student=True, student__depth=0.4, recovery__epochs=0.25)
+    assert promotions(build.view([(begun, 0.90, 0.1)], running=[following])) == []
+    rows: list[Row] = [
+        *build.plain(),
+        (50, begun, build.outcome(begun, 0.9, 0.1)),
+        (51, following, Eliminated("recovery 0.0625 epochs", "too slow")),
+    ]
+    view = make_view(space, rows, reference)
+    assert view is not None
+    assert promotions(view) == []
+
+
+def test_neighbours_differ_by_one_step_and_a_new_network_begins_at_the_starting_rung(build: Build) -> None:
+    space = build.space
+    parent = build.candidate(student=True, student__depth=0.4, recovery__epochs=4.0)
+    found = list(neighbours(space, parent))
+    assert len({candidate.id for candidate in found}) == len(found) > 8
+    for other in found:
+        assert choices_of(space, other) is not None
+        same = space.network(other) == space.network(parent)
+        assert space.trained_for(other) in ({4.0} if same else {0.0625, None})
+    depths = {step.params["depth"] for c in found if (step := c.step("student"))}
+    assert depths == {0.2, 0.4, 0.6}
+    assert any(c.step("student") is None for c in found)
+    assert any(c.step("pruning") for c in found)
+
+
+def test_local_search_begins_around_the_config_that_contributes_most(build: Build) -> None:
+    best = build.candidate(student=True, student__depth=0.2, recovery__epochs=4.0)
+    first = next(local_moves(build.view([(best, 0.918, 0.05)])))
+    assert first.candidate.id in {candidate.id for candidate in neighbours(build.space, best)}
+
+
+def test_proposals_are_never_known_and_come_in_order(build: Build) -> None:
+    view = build.view()
+    found = list(propose(view))
+    assert found[0].why == "one technique by itself"
+    assert not {proposal.candidate.id for proposal in found} & view.known
+    assert len({p.candidate.id for p in found[:5]}) == 5
+
+
+def test_near_the_end_what_is_known_is_finished_first(build: Build) -> None:
+    promising = build.candidate(student=True, student__depth=0.4)
+    view = build.view([(promising, 0.90, 0.1)])
+    done = [p.candidate for p in (*openers(view), *follow_ups(view))]
+    for running in (done, [*done, promising], [*done, promising, promising]):
+        late = next(iter(propose(build.view([(promising, 0.90, 0.1)], running=running), share_used=0.9)))
+        assert "may bring it forward" in late.why
+
+
+def test_a_failed_candidate_is_not_proposed_again(build: Build, space: Space, reference: Candidate) -> None:
+    rows: list[Row] = [(0, reference, build.outcome(reference, 0.92, 2.0))]
+    first = practitioners_list(space)[0].candidate
+    rows.append((1, first, Failed("build", FailureKind.UNSUPPORTED, "no")))
+    view = make_view(space, rows, reference)
+    assert view is not None
+    assert first.id not in {proposal.candidate.id for proposal in propose(view)}
