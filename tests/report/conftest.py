@@ -128,7 +128,9 @@ def known_rows() -> list[Row]:
 def random_measured(number: int, noise: random.Random) -> Row:
     ratio = round(noise.uniform(0.1, 0.7), 3)
     steps: tuple[Step, ...] = (Step("structured_pruning", {"importance": "magnitude", "ratio": ratio}), RECOVERED)
-    engine, precision = noise.choice([("openvino", "int8"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("inductor", "fp32")])
+    engine, precision = noise.choice(
+        [("openvino", "int8"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("inductor", "fp32")]
+    )
     if precision == "int8":
         steps = (*steps, PTQ)
     base = {"openvino": 4.1, "onnxruntime": 3.6, "inductor": 1.9}[engine] * (2.1 if precision == "int8" else 1.0)
@@ -151,7 +153,9 @@ def unmeasured(number: int, noise: random.Random) -> Row:
         Failed("build openvino", FailureKind.OUT_OF_MEMORY, "needed more than 2.0 GB"),
     ]
     width = round(noise.uniform(0.25, 1.0), 3)
-    candidate = Candidate((Step("student", {"width": width, "depth": 0.5}), RECOVERED), Deployment(noise.choice(["inductor", "openvino"])))
+    candidate = Candidate(
+        (Step("student", {"width": width, "depth": 0.5}), RECOVERED), Deployment(noise.choice(["inductor", "openvino"]))
+    )
     return Row(number, candidate, outcomes[number % len(outcomes)])
 
 
@@ -175,7 +179,9 @@ def confirmed(config: Config) -> Config:
     """Measured afresh on test: a little worse than the search thought."""
     seen = config.validation
     drop = seen.score_drop.value + (0.0 if seen.score_drop.value == 0 else 0.0007)
-    test = measurement(config.candidate, "test", seen.speedup.value * (1.0 if config.number == 0 else 0.994), drop, config.number)
+    test = measurement(
+        config.candidate, "test", seen.speedup.value * (1.0 if config.number == 0 else 0.994), drop, config.number
+    )
     return Config(config.candidate, seen, test, config.artifact_key, config.number)
 
 
@@ -189,7 +195,12 @@ def report_data(count: int, *, confirm: bool = True, complete: bool = True) -> R
         front = build_front(judged, judged[0])
     return ReportData(
         job="fashion-mnist-2026-09-21",
-        task=TaskFacts("fashion_mnist", "accuracy", {"train": 50000, "validation": 5000, "test": 10000}, "ResNet-20, 0.27 M parameters"),
+        task=TaskFacts(
+            "fashion_mnist",
+            "accuracy",
+            {"train": 50000, "validation": 5000, "test": 10000},
+            "ResNet-20, 0.27 M parameters",
+        ),
         space="cpu",
         scenario="single_stream",
         budget="10 minutes",
