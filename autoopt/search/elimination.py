@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoopt.records import Candidate, Eliminated
-from autoopt.search.standings import Learning, Point, Row, Scale, learn, measured
+from autoopt.search.standings import Learning, Point, Row, Scale, learn, measured, pareto
 from autoopt.space import Space
 from autoopt.workers.entry import Standing
 
@@ -119,7 +119,7 @@ def make_judge(space: Space, rows: Sequence[Row], reference: Candidate) -> Judge
     if base is None:
         return None
     scale = Scale(base.score, base.latency_ms, space.max_drop_of_interest)
-    return Judge(tuple(config.point for config in configs), scale, learn(space, configs, scale))
+    return Judge(tuple(config.point for config in pareto(configs)), scale, learn(space, configs, scale))
 
 
 def _rung(standing: Standing) -> str:

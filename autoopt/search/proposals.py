@@ -24,7 +24,7 @@ from autoopt.records import Candidate, Deployment
 from autoopt.search.elimination import could_enter
 from autoopt.search.moves import deployments, neighbours, redeployed, started, trained_to
 from autoopt.search.standings import Config, Learning, Point, Row, Scale, learn, measured, network_id, pareto
-from autoopt.search.study import Proposal
+from autoopt.search.telling import Proposal
 from autoopt.space import Listed, Space, StepChoice, Value, recompose
 
 SURPRISE = 0.6
@@ -47,8 +47,8 @@ class View:
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
-        """(score, latency in ms) of every config."""
-        return tuple(config.point for config in self.configs)
+        """(score, latency in ms) of the front: what decides who may enter."""
+        return tuple(config.point for config in self.front)
 
     @cached_property
     def front(self) -> tuple[Config, ...]:

@@ -14,9 +14,7 @@ One process asks and tells. Others may read.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -29,63 +27,37 @@ from autoopt.errors import FailureKind, JobError
 from autoopt.records import (
     Candidate,
     Failed,
-    Measured,
     Outcome,
-    from_json,
-    outcome_from_json,
     outcome_to_json,
     to_json,
 )
 from autoopt.search.census import Census, census_of
 from autoopt.search.moves import started
 from autoopt.search.sampler import make_sampler, parameters_of, sample, start_parameters
+from autoopt.search.telling import (
+    CANDIDATE,
+    OUTCOME,
+    WHY,
+    Asked,
+    Decided,
+    Proposal,
+    asked_of,
+    decided_of,
+    values_of,
+    violation_of,
+)
 from autoopt.space import Space, draw, every
+
+__all__ = ["MAX_ATTEMPTS", "Asked", "CandidateStudy", "Decided", "Proposal"]
 
 NAME = "autoopt"
 MAX_ATTEMPTS = 3
 """A candidate that was interrupted this often is given up: it may be what takes the node down."""
 _ASKED_AGAIN = 8
 _DRAWN_AGAIN = 200
-_CANDIDATE, _ID, _OUTCOME, _ATTEMPT, _WHY, _REPEATS = (
-    "candidate",
-    "candidate_id",
-    "outcome",
-    "attempt",
-    "why",
-    "repeats",
-)
+_ID, _ATTEMPT, _REPEATS = "candidate_id", "attempt", "repeats"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _CONSTRAINT = "viable"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A candidate to work at."""
-
-    number: int
-    candidate: Candidate
-    why: str = ""
-    """Who wanted it: "sampler", or a proposal's reason."""
-
-
-@dataclass(frozen=True)
-class Decided:
-    """A candidate that has ended."""
-
-    number: int
-    candidate: Candidate
-    outcome: Outcome
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A candidate that is worth a look, and why."""
-
-    candidate: Candidate
-    why: str
-    promise: float = 0.0
-    """The gain in hypervolume if everything goes well; orders proposals of one kind."""
 
 
 class CandidateStudy:
@@ -154,9 +126,9 @@ class CandidateStudy:
         if isinstance(outcome, Failed) and outcome.kind.transient and attempt < MAX_ATTEMPTS:
             self._try_again(frozen, attempt + 1)
             return
-        trial.set_user_attr(_OUTCOME, outcome_to_json(outcome))
-        trial.set_constraint(_CONSTRAINT, _violation(outcome, self.space.max_drop_of_interest))
-        values = _values(outcome)
+        trial.set_user_attr(OUTCOME, outcome_to_json(outcome))
+        trial.set_constraint(_CONSTRAINT, violation_of(outcome, self.space.max_drop_of_interest))
+        values = values_of(outcome)
         if values is None:
             self._study.tell(number, state=TrialState.PRUNED)
         else:
@@ -178,11 +150,11 @@ class CandidateStudy:
         count = 0
         for frozen in self._trials(TrialState.RUNNING):
             attempt = int(frozen.user_attrs.get(_ATTEMPT, 1))
-            if _CANDIDATE in frozen.user_attrs and attempt >= MAX_ATTEMPTS:
+            if CANDIDATE in frozen.user_attrs and attempt >= MAX_ATTEMPTS:
                 message = f"the search died {attempt} times while it worked at this candidate"
                 self.tell(frozen.number, Failed("", FailureKind.INTERRUPTED, message))
                 continue
-            count += _CANDIDATE in frozen.user_attrs
+            count += CANDIDATE in frozen.user_attrs
             self._try_again(frozen, attempt + 1)
         return count
 
@@ -194,23 +166,21 @@ class CandidateStudy:
     def outcomes(self) -> tuple[Decided, ...]:
         """All candidates that have ended, in the order in which they were handed out."""
         for frozen in self._trials(*_ENDED):
-            if frozen.number not in self._decoded and _OUTCOME in frozen.user_attrs:
-                self._decoded[frozen.number] = _decode(frozen)
+            if frozen.number not in self._decoded and OUTCOME in frozen.user_attrs:
+                self._decoded[frozen.number] = decided_of(frozen)
         return tuple(self._decoded[number] for number in sorted(self._decoded))
 
     def running(self) -> tuple[Asked, ...]:
         """The candidates that somebody works at."""
-        return tuple(_asked(t) for t in self._trials(TrialState.RUNNING) if _CANDIDATE in t.user_attrs)
+        return tuple(asked_of(t) for t in self._trials(TrialState.RUNNING) if CANDIDATE in t.user_attrs)
 
     def census(self) -> Census:
         """Counts of outcomes by cause."""
-        retried = sum(
-            _CANDIDATE in t.user_attrs and _REPEATS not in t.user_attrs for t in self._trials(TrialState.FAIL)
-        )
+        retried = sum(CANDIDATE in t.user_attrs and _REPEATS not in t.user_attrs for t in self._trials(TrialState.FAIL))
         return census_of(
             [decided.outcome for decided in self.outcomes()],
             running=len(self.running()),
-            waiting=sum(_CANDIDATE in trial.user_attrs for trial in self._trials(TrialState.WAITING)),
+            waiting=sum(CANDIDATE in trial.user_attrs for trial in self._trials(TrialState.WAITING)),
             retried=retried,
         )
 
@@ -218,11 +188,11 @@ class CandidateStudy:
         while self._trials(TrialState.WAITING):
             trial = self._study.ask()
             frozen = self._frozen(trial.number)
-            if _CANDIDATE not in frozen.user_attrs:
+            if CANDIDATE not in frozen.user_attrs:
                 # The process died between the two halves of asking the sampler: nobody has heard of this trial.
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
-            asked = _asked(frozen)
+            asked = asked_of(frozen)
             self._handles[trial.number] = trial
             if parameters_of(self.space, asked.candidate) is not None:
                 sample(self.space, trial)  # records the parameters for the sampler; they are fixed by the enqueuing
@@ -236,8 +206,8 @@ class CandidateStudy:
             candidate = sample(self.space, trial)
             trial.set_user_attr(_ID, candidate.id)
             if candidate.id not in seen:
-                trial.set_user_attr(_WHY, "sampler")
-                trial.set_user_attr(_CANDIDATE, to_json(candidate))
+                trial.set_user_attr(WHY, "sampler")
+                trial.set_user_attr(CANDIDATE, to_json(candidate))
                 self._handles[trial.number] = trial
                 return Asked(trial.number, candidate, "sampler")
             trial.set_user_attr(_REPEATS, candidate.id)
@@ -255,18 +225,18 @@ class CandidateStudy:
     def _enqueue(self, candidate: Candidate, why: str, attempt: int) -> None:
         attributes: dict[str, Any] = {
             _ID: candidate.id,
-            _CANDIDATE: to_json(candidate),
-            _WHY: why,
+            CANDIDATE: to_json(candidate),
+            WHY: why,
             _ATTEMPT: attempt,
         }
         self._study.enqueue_trial(dict(parameters_of(self.space, candidate) or {}), user_attrs=attributes)
 
     def _try_again(self, frozen: FrozenTrial, attempt: int) -> None:
         """Enqueue first, close second: a crash in between doubles nothing, since the next `reconcile` sees that it waits."""
-        if _CANDIDATE in frozen.user_attrs:
+        if CANDIDATE in frozen.user_attrs:
             waiting = {trial.user_attrs.get(_ID) for trial in self._trials(TrialState.WAITING)}
             if frozen.user_attrs[_ID] not in waiting:
-                self._enqueue(_asked(frozen).candidate, frozen.user_attrs.get(_WHY, ""), attempt)
+                self._enqueue(asked_of(frozen).candidate, frozen.user_attrs.get(WHY, ""), attempt)
         self._study.tell(frozen.number, state=TrialState.FAIL)
         self._handles.pop(frozen.number, None)
 
@@ -296,27 +266,3 @@ class CandidateStudy:
         if number not in self._handles:
             self._handles[number] = Trial(self._study, self._frozen(number)._trial_id)  # noqa: SLF001 (Optuna's own way)
         return self._handles[number]
-
-
-def _asked(frozen: FrozenTrial) -> Asked:
-    attributes = frozen.user_attrs
-    return Asked(frozen.number, from_json(Candidate, attributes[_CANDIDATE]), attributes.get(_WHY, ""))
-
-
-def _decode(frozen: FrozenTrial) -> Decided:
-    asked = _asked(frozen)
-    return Decided(asked.number, asked.candidate, outcome_from_json(frozen.user_attrs[_OUTCOME]), asked.why)
-
-
-def _values(outcome: Outcome) -> tuple[float, float] | None:
-    if not isinstance(outcome, Measured):
-        return None
-    values = (outcome.measurement.score.value, outcome.measurement.latency_ms.value)
-    return values if all(map(math.isfinite, values)) else None
-
-
-def _violation(outcome: Outcome, max_drop: float) -> float:
-    """Optuna's constraint: satisfied at 0 and below. Graded, so that TPE prefers what came nearer."""
-    if isinstance(outcome, Measured) and _values(outcome) is not None:
-        return outcome.measurement.score_drop.value - max_drop
-    return 2.0 if isinstance(outcome, Failed) else 1.0
