@@ -1,0 +1,80 @@
+"""What is asked of a measurement, and what its timing half answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoopt.records import Deployment, Effective, Estimate, Latency
+
+SCENARIOS = ("single_stream", "offline")
+"""MLPerf's terms: the time of one request of one sample; the time per sample at the deployment's batch."""
+
+
+@dataclass(frozen=True)
+class ServedArtifact:
+    """A built artifact and how to serve it."""
+
+    engine: str
+    path: str
+    """The artifact's folder."""
+    deployment: Deployment
+
+    @property
+    def folder(self) -> Path:
+        """The path as one."""
+        return Path(self.path)
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """How long to time, and where."""
+
+    target_half_width: float = 0.01
+    """Stop when half the 95 % interval of the speed-up is no wider than this, relative to the speed-up."""
+    max_s: float = 4.0
+    """Stop after so long in any case."""
+    min_rounds: int = 16
+    """A B B A rounds before the interval is first looked at; fewer only when ``max_s`` is over."""
+    burst_ms: float = 12.0
+    """About as long does one artifact run before it is the other's turn: long enough for warm caches, short against drift."""
+    cores: tuple[int, ...] = ()
+    """The lane's logical processors; empty for those that this process may use."""
+
+
+@dataclass(frozen=True)
+class MeasureRequest:
+    """One measurement, or a probe (timing only)."""
+
+    candidate_id: str
+    artifact: ServedArtifact
+    reference: ServedArtifact
+    task: str
+    """The prepared task's folder."""
+    split: str | None
+    """What to judge on; None for a probe."""
+    scenario: str
+    reference_latency_ms: float | None
+    """The job's constant: the reference's milliseconds per sample. None where the artifact is the reference itself."""
+    source_outputs: str | None = None
+    """A .npy, (K, ...): what the network that the artifact was built from answers to the first K validation samples."""
+    reference_outputs: str | None = None
+    """A .npy, (N, ...): the original network's outputs on the split, where the prepared task is not to be asked for them."""
+    settings: TimingSettings = field(default_factory=TimingSettings)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """An artifact timed in turn with the reference."""
+
+    speedup: Estimate
+    """The reference's time per sample divided by the artifact's."""
+    latency: Latency
+    """Milliseconds a call, of whole batches."""
+    effective: Effective
+    load_s: float
+    first_ms: float
+    peak_rss_bytes: int
+    timed_s: float
+    """Of which the bursts took so long."""
+    remarks: tuple[str, ...] = ()

@@ -1,0 +1,176 @@
+"""A measurement from end to end: serve both artifacts, check, time in turn, judge.
+
+Called in a process of its own by `autoopt.workers.process`; the artifacts are in two more, so an engine's crash is told as what it is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoopt.errors import FailureKind, StageError
+from autoopt.records import Effective, Estimate, Fidelity, Measurement, from_json, to_json
+from autoopt.records.environment import current
+from autoopt.task.prepared import PreparedTask
+from autoopt.workers.measure import resources, statistics
+from autoopt.workers.measure.fidelity import are_class_scores, compare, require_faithful
+from autoopt.workers.measure.handle import Server, served
+from autoopt.workers.measure.judge import Judgement, judge
+from autoopt.workers.measure.paired import Pairs, time_pair
+from autoopt.workers.measure.records import SCENARIOS, MeasureRequest, ServedArtifact, Timing
+from autoopt.workers.measure.server import Inputs, Loaded, Serving
+
+_TIMING_BATCHES = 16
+_TIMING_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A served artifact's side of the timing."""
+
+    loaded: Loaded
+    pairs: Pairs
+    added_bytes: int
+    effective: Effective
+
+
+def measure(request: dict[str, Any]) -> dict[str, Any]:
+    """Measure one artifact, or probe it.
+
+    Args:
+        request: a `MeasureRequest` as JSON.
+
+    Returns:
+        A `Measurement` as JSON, or a `Timing` where no split is asked for.
+
+    Raises:
+        StageError: DISAGREEMENT, NOT_AS_ASKED or DIVERGED by the checks; CRASHED where an engine dies; UNSUPPORTED and
+            others by the engine.
+    """
+    asked = from_json(MeasureRequest, request)
+    if asked.scenario not in SCENARIOS:
+        message = f"unknown scenario {asked.scenario!r}; allowed are {', '.join(SCENARIOS)}"
+        raise StageError(FailureKind.ERROR, message)
+    task = PreparedTask.open(Path(asked.task))
+    cores = resources.lane(asked.settings.cores)
+    with (
+        served(serving(asked.artifact, task, cores)) as artifact,
+        served(serving(asked.reference, task, cores)) as reference,
+    ):
+        loaded = artifact.load()
+        fidelity = _fidelity(asked, task, artifact)
+        timed = _time(asked, loaded, artifact, reference)
+        if asked.split is None:
+            return dict(to_json(_timing(timed)))
+        judgement = _judge(asked, asked.split, task, artifact)
+    return dict(to_json(_measurement(asked, asked.split, timed, fidelity, judgement)))
+
+
+def serving(artifact: ServedArtifact, task: PreparedTask, cores: tuple[int, ...]) -> Serving:
+    """How an artifact is served for timing: on real validation samples, several batches of them.
+
+    Raises:
+        StageError: NOT_AS_ASKED where the lane has too few cores.
+    """
+    inputs = task.arrays("validation").inputs
+    batches = timing_batches(inputs, artifact.deployment.batch)
+    return Serving(artifact, task.signature, resources.cores_for(artifact.deployment, cores), batches)
+
+
+def timing_batches(inputs: Inputs, batch: int) -> tuple[Inputs, ...]:
+    """Up to 16 batches of (batch, ...) in memory, of different samples as far as there are any, 64 MB at most."""
+    count = len(inputs[0])
+    batch_bytes = batch * sum(array[:1].nbytes for array in inputs)
+    number = max(1, min(_TIMING_BATCHES, _TIMING_BYTES // max(1, batch_bytes)))
+    chosen = np.arange(number * batch).reshape(number, batch) % count
+    return tuple(tuple(np.ascontiguousarray(array[rows]) for array in inputs) for rows in chosen)
+
+
+def _fidelity(asked: MeasureRequest, task: PreparedTask, artifact: Server) -> Fidelity | None:
+    if asked.source_outputs is None:
+        return None
+    source = np.load(asked.source_outputs, mmap_mode="r")[:_FIDELITY_SAMPLES]
+    arrays = task.arrays("validation")
+    outputs = artifact.predict(tuple(array[: len(source)] for array in arrays.inputs))
+    scores_classes = are_class_scores(source, arrays.targets[: len(source)])
+    fidelity = compare(outputs, np.asarray(source), class_scores=scores_classes)
+    require_faithful(fidelity, asked.artifact.deployment.precision)
+    return fidelity
+
+
+_FIDELITY_SAMPLES = 256
+
+
+def _time(asked: MeasureRequest, loaded: Loaded, artifact: Server, reference: Server) -> _Timed:
+    reference.load()
+    pairs = time_pair(artifact, reference, asked.settings)
+    added_bytes = artifact.added_bytes()
+    for server, side in ((artifact, asked.artifact), (reference, asked.reference)):
+        resources.require_threads(server.thread_ns(), side.deployment)
+    effective = artifact.effective()
+    resources.require_as_asked(effective, asked.artifact.deployment)
+    return _Timed(loaded, pairs, added_bytes, effective)
+
+
+def _timing(timed: _Timed) -> Timing:
+    return Timing(
+        speedup=timed.pairs.speedup,
+        latency=timed.pairs.latency,
+        effective=timed.effective,
+        load_s=timed.loaded.load_s,
+        first_ms=timed.loaded.first_ms,
+        peak_rss_bytes=timed.added_bytes,
+        timed_s=timed.pairs.timed_s,
+        remarks=timed.pairs.remarks,
+    )
+
+
+def _judge(asked: MeasureRequest, split: str, task: PreparedTask, artifact: Server) -> Judgement:
+    arrays = task.arrays(split)
+    given = asked.reference_outputs
+    reference = task.outputs_of_original(split) if given is None else np.load(given, mmap_mode="r")
+    return judge(task, artifact.predict(arrays.inputs), reference, np.asarray(arrays.targets))
+
+
+def _measurement(
+    asked: MeasureRequest, split: str, timed: _Timed, fidelity: Fidelity | None, judgement: Judgement
+) -> Measurement:
+    pairs = timed.pairs
+    return Measurement(
+        candidate_id=asked.candidate_id,
+        split=split,
+        scenario=asked.scenario,
+        speedup=pairs.speedup,
+        latency_ms=_latency_ms(asked, pairs),
+        score=judgement.score,
+        score_drop=judgement.score_drop,
+        agreement=judgement.agreement,
+        latency=pairs.latency,
+        # Without the source network's outputs nothing can be said but that the original is the source.
+        fidelity=fidelity or Fidelity(judgement.agreement, 0.0, 0.0, 0),
+        size_bytes=_size(asked.artifact.folder),
+        peak_rss_bytes=timed.added_bytes,
+        load_s=timed.loaded.load_s,
+        first_ms=timed.loaded.first_ms,
+        effective=timed.effective,
+        environment=current(),
+        taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        remarks=pairs.remarks,
+    )
+
+
+def _latency_ms(asked: MeasureRequest, pairs: Pairs) -> Estimate:
+    """Milliseconds per sample: the job's constant divided by the speed-up; the reference's own is the constant."""
+    if asked.reference_latency_ms is not None:
+        return statistics.inverse(pairs.speedup, asked.reference_latency_ms)
+    own = pairs.latency.median_ms / asked.artifact.deployment.batch
+    relative = statistics.inverse(pairs.speedup, pairs.speedup.value)
+    return Estimate(own, own * relative.low, own * relative.high)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

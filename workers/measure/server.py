@@ -1,0 +1,190 @@
+"""The process that serves one artifact while it is measured.
+
+It is forked from the measuring process before any engine is loaded, is pinned to the lane's cores, opens the artifact with the
+deployment's threads, and answers commands on a pipe: load, run a burst of calls, predict, tell what really ran.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoopt.errors import FailureKind, StageError
+from autoopt.records import Effective, Signature
+from autoopt.workers.engines import engine as engine_named
+from autoopt.workers.engines.base import Session
+from autoopt.workers.measure.records import ServedArtifact
+from autoopt.workers.process import system
+from autoopt.workers.process.child import THREAD_VARIABLES
+
+Inputs = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What opening an artifact cost."""
+
+    load_s: float
+    first_ms: float
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Some calls in a row."""
+
+    times_ns: np.ndarray
+    """int64, (calls,): of each call but the first ones, which warmed the caches."""
+    wall_ns: int
+    cpu_ns: int
+    """Of all threads of the process."""
+    switches: int
+    """How often the scheduler took the processor away."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What to serve, and on what."""
+
+    artifact: ServedArtifact
+    signature: Signature
+    cores: tuple[int, ...]
+    batches: tuple[Inputs, ...]
+    """Real samples, several different batches, for timing."""
+
+
+def serve(serving: Serving, pipe: Connection, parent: int) -> None:
+    """Answer commands until the pipe closes. Runs in a process of its own."""
+    system.die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.sched_setaffinity(0, serving.cores)
+    threads = serving.artifact.deployment.threads
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    gc.disable()  # its pauses are Python's, not the artifact's
+    server = _Server(serving)
+    while True:
+        try:
+            command, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: Any = getattr(server, command)(*arguments)
+        except StageError as error:
+            answer = error
+        except Exception as error:  # noqa: BLE001 (the process's boundary: a failure becomes a value)
+            traceback.print_exc()
+            text = " ".join(str(error).split())[:500]
+            answer = StageError(FailureKind.ERROR, f"{command}: {type(error).__name__}: {text}")
+        pipe.send(answer)
+
+
+class _Server:
+    """The commands."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._session: Session | None = None
+        self._next = 0
+        self._resident_before = _memory("VmRSS")
+        self._thread_ns: dict[int, int] = {}
+
+    def load(self) -> Loaded:
+        artifact = self._serving.artifact
+        start = time.perf_counter()
+        engine = engine_named(artifact.engine)
+        self._session = engine.load(artifact.folder, artifact.deployment, self._serving.signature)
+        loaded = time.perf_counter()
+        self._session(self._serving.batches[0])
+        return Loaded(loaded - start, (time.perf_counter() - loaded) * 1e3)
+
+    def warm(self, seconds: float) -> float:
+        """Call for so long, twice at least; the median time of a call in ns."""
+        session, end = self._opened, time.perf_counter() + seconds
+        times: list[int] = []
+        while len(times) < 2 or time.perf_counter() < end:  # noqa: PLR2004 (a median of one would be the coldest)
+            start = time.perf_counter_ns()
+            session(self._batch())
+            times.append(time.perf_counter_ns() - start)
+        self._thread_ns = _thread_times()
+        return float(np.median(times[len(times) // 4 :]))
+
+    def burst(self, warmup: int, timed: int) -> Burst:
+        session, batch, clock = self._opened, self._batch, time.perf_counter_ns
+        times = np.empty(timed, np.int64)
+        for _ in range(warmup):
+            session(batch())
+        switches, cpu, start = _switches(), time.process_time_ns(), clock()
+        for index in range(timed):
+            inputs = batch()
+            before = clock()
+            session(inputs)
+            times[index] = clock() - before
+        return Burst(times, clock() - start, time.process_time_ns() - cpu, _switches() - switches)
+
+    def added_bytes(self) -> int:
+        """The most memory that was resident since loading began, less what was resident before."""
+        return max(0, _memory("VmHWM") - self._resident_before)
+
+    def thread_ns(self) -> tuple[int, ...]:
+        """Processor time of each thread since `warm`, the busiest first."""
+        now = _thread_times()
+        return tuple(sorted((spent - self._thread_ns.get(thread, 0) for thread, spent in now.items()), reverse=True))
+
+    def effective(self) -> Effective:
+        return self._opened.effective()
+
+    def predict(self, inputs: Inputs) -> np.ndarray:
+        """The first output for samples, (n, ...) each; in the artifact's own batches, the last one padded with its last sample."""
+        size, count = self._serving.artifact.deployment.batch, len(inputs[0])
+        parts = []
+        for start in range(0, count, size):
+            batch = tuple(np.asarray(array[start : start + size]) for array in inputs)
+            parts.append(np.array(self._opened(_padded(batch, size))[0][: count - start], copy=True))
+        return np.concatenate(parts)
+
+    @property
+    def _opened(self) -> Session:
+        assert self._session is not None
+        return self._session
+
+    def _batch(self) -> Inputs:
+        self._next = (self._next + 1) % len(self._serving.batches)
+        return self._serving.batches[self._next]
+
+
+def _padded(batch: Inputs, size: int) -> Inputs:
+    missing = size - len(batch[0])
+    return batch if not missing else tuple(np.concatenate((part, np.repeat(part[-1:], missing, 0))) for part in batch)
+
+
+def _switches() -> int:
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _memory(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
+
+
+def _thread_times() -> dict[int, int]:
+    """Processor time in ns by thread; empty where the kernel does not keep it."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found[int(task.name)] = int((task / "schedstat").read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # the thread has ended, or the kernel keeps no such statistics
+    return found
