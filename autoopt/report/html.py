@@ -88,11 +88,11 @@ def _tiles(pick: Pick | None) -> tuple[Tile, ...]:
     judged, words = pick.config.judged, pick.words
     drop = words.scaled(judged.score_drop)
     tiles = [
-        Tile(figure(judged.speedup, "×"), f"faster than {pick.reference_name}", f"95 % CI {interval(judged.speedup)}")
+        Tile(figure(judged.speedup, "×"), f"the speed of {pick.reference_name}", f"95 % CI {interval(judged.speedup)}")
     ]
     gain = pick.speedup_vs_lossless
     if gain is not None:
-        tiles.append(Tile(figure(gain, "×"), "faster than the fastest lossless", f"95 % CI {interval(gain)}"))
+        tiles.append(Tile(figure(gain, "×"), "the speed of the fastest lossless", f"95 % CI {interval(gain)}"))
     tiles += [
         Tile(figure(drop), f"{words.unit.strip() or 'units'} of {words.metric} lost", f"95 % CI {interval(drop)}"),
         Tile(

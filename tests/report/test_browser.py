@@ -115,7 +115,7 @@ def test_hovering_a_point_tells_its_candidate_and_figures(page: Page, data: Repo
     label.wait_for(timeout=5000)
     text = label.text_content() or ""
     assert f"#{data.recommended.config.number}" in text
-    assert "18.1× (17.9–18.3) faster" in text
+    assert "speed-up 18.1× (17.9–18.3)" in text
     assert "student" in text
 
 

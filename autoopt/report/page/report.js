@@ -89,7 +89,7 @@
     const [model, served] = point.name.split(" | ").map(escape);
     const ties = point.ties.length ? `<br>cannot be told apart from ${point.ties.slice(0, 6).map((n) => "#" + n).join(", ")}${point.ties.length > 6 ? ", …" : ""}` : "";
     const wrapped = model.replace(/(.{48,}?[;,]) /g, "$1<br>");
-    return `<b>#${point.number}</b> ${wrapped}<br>${served}<br><br>${point.speedup_text} faster<br>${point.latency_text}`
+    return `<b>#${point.number}</b> ${wrapped}<br>${served}<br><br>speed-up ${point.speedup_text}<br>${point.latency_text}`
       + `<br>${point.score_text} ${escape(point.split)}<br>${point.gain_text} against the reference${ties}`;
   }
 
@@ -159,8 +159,9 @@
     return {
       font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour("quiet") },
       paper_bgcolor: "transparent", plot_bgcolor: "transparent", margin: { l: 56, r: 16, t: 12, b: 46 },
-      hoverlabel: { bgcolor: colour("card"), bordercolor: colour("grey"), align: "left", font: { color: colour("ink"), size: 12.5 } },
+      hoverlabel: { bgcolor: colour("card"), bordercolor: colour("grey"), align: "left", font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: 12.5 } },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "transparent" }, hovermode: "closest",
+      modebar: { bgcolor: "transparent", color: colour("grey"), activecolor: colour("accent") },
       ...extra, xaxis: { ...line, ...extra.xaxis }, yaxis: { ...line, ...extra.yaxis },
     };
   }
