@@ -87,7 +87,8 @@ def forget_namesakes(folder: Path) -> None:
     """
     others = {str(Path(file).parent) for file in _finder.files.values()} - {str(folder)}
     for name, module in list(sys.modules.items()):
-        file = vars(module).get("__file__")
+        # Some libraries put objects without a __dict__ there.
+        file = getattr(module, "__dict__", {}).get("__file__")
         shadowed = (folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists()
         if file and shadowed and any(Path(file).is_relative_to(other) for other in others):
             del sys.modules[name]
