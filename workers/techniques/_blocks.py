@@ -140,8 +140,10 @@ def block_influence(model: nn.Module, names: list[str], context: Context) -> dic
 
     def compare(name: str, passage: Passage) -> None:
         features = 1 if passage.first.dim() > 3 else -1  # noqa: PLR2004 (images have more than three dimensions)
-        similarity = F.cosine_similarity(passage.first.float(), passage.output.float(), dim=features)
-        similarities[name].append(float(similarity.mean()))
+        before, after = passage.first.float(), passage.output.float()
+        similarity = F.cosine_similarity(before, after, dim=features)
+        silent = (before == 0).all(features) & (after == 0).all(features)
+        similarities[name].append(float(torch.where(silent, 1.0, similarity).mean()))
 
     with torch.no_grad(), watch(model, names, compare):
         for inputs, _ in batches(context, "calibration", INFLUENCE_SAMPLES, INFLUENCE_BATCH):

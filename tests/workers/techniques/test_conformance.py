@@ -14,13 +14,6 @@ from autoopt.testing.networks import NETWORKS, ResidualCNN, SampleNetwork
 from autoopt.testing.techniques import Applied, check_reload, check_technique
 from autoopt.workers.techniques import technique, techniques
 
-# NNCF registers operators with a decorator that torch has deprecated, and onnxruntime's quantizer is reached through it.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:nncf.*"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:onnx.*"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:nncf.*"),
-]
-
 ALL = frozenset(network.name for network in NETWORKS)
 
 
