@@ -32,7 +32,7 @@ def test_every_sampled_candidate_is_valid_and_can_be_enqueued_again(space: Space
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_samples_valid_candidates_after_it_has_learnt(space: Space, name: str) -> None:
     study = study_of(name)
-    for number in range(14):
+    for number in range(12):
         trial = study.ask()
         candidate = sample(space, trial)
         assert choices_of(space, candidate) is not None
