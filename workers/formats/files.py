@@ -51,9 +51,11 @@ def save(model: Any, format: str, folder: Path, signature: Signature) -> Source:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if format == "module":
+        import cloudpickle
         import torch
 
-        torch.save(model.eval(), folder / MODULE_FILE)
+        # cloudpickle, because a network of a notebook or script has a class that no other process could import.
+        torch.save(model.eval(), folder / MODULE_FILE, pickle_module=cloudpickle)
     elif format == "onnx":
         import onnx
 
