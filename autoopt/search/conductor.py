@@ -48,6 +48,8 @@ class Conductor:
                 return None
             running = [asked.candidate for asked in self._study.running()]
             view = make_view(self._study.space, rows(decided), self._reference, running)
+            if view is None and running and not self._study.waits:
+                return None  # nothing can be judged, and the sampler learns nothing, before the reference is measured
             asked = self._study.ask(propose(view, self._clock.share_used(len(decided))) if view else ())
             if asked is None:
                 self._exhausted = in_flight == 0

@@ -29,6 +29,7 @@ from autoopt.search.journal import open_journal
 from autoopt.search.preparation import Prepared, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
+from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import parse_space
 from autoopt.workers import process
@@ -126,7 +127,8 @@ def _run(
     deadline = _deadline(clock)
     search_clock = BudgetClock(clock.budget, used_s=clock.used_s + _reserve_s(clock))
     conductor = Conductor(study, prepared.setup.reference, search_clock, publisher.told)
-    publisher.start(prepared, Exporter(folder, prepared, store), dashboard, conductor.outcomes())
+    exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
+    publisher.start(prepared, exporter, dashboard, conductor.outcomes())
     _measure_reference(prepared, place, store, options.stop.is_set)
     publisher.phase("searching")
     if not search_clock.exhausted(len(conductor.outcomes())):

@@ -52,6 +52,7 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         format=task.source_format,
         splits=frozenset(name for name, size in task.splits.items() if size),
         cores=len(cores.lane),
+        without={} if "student" in task.manifest.functions else {"student.source": ("factory",)},
     )
     space = resolve(space_file, techniques(), offers, facts)
     setup = Setup(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -46,8 +47,12 @@ class ConductorSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
             message = store_error or "the candidate's coordinating process died"
             outcome: Outcome = Failed("trial", FailureKind.INTERRUPTED, message)
         else:
-            outcome = outcome_from_json(told)
+            outcome = outcome_from_json(json.loads(told))
         self._conductor.tell(number, outcome)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its configuration for a restoration that we never ask for: the conductor stays behind."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save."""

@@ -174,6 +174,11 @@ class CandidateStudy:
         """The candidates that somebody works at."""
         return tuple(asked_of(t) for t in self._trials(TrialState.RUNNING) if CANDIDATE in t.user_attrs)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a candidate waits to be asked for."""
+        return bool(self._trials(TrialState.WAITING))
+
     def census(self) -> Census:
         """Counts of outcomes by cause."""
         retried = sum(CANDIDATE in t.user_attrs and _REPEATS not in t.user_attrs for t in self._trials(TrialState.FAIL))

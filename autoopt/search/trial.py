@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             return {"done": True, "kind": "store", "store_error": str(error)}
         finally:
             ray.get(self._desk.leave.remote(candidate.id))
-        return {"done": True, "kind": outcome_name(outcome), "outcome": outcome_to_json(outcome), **_metrics(outcome)}
+        # As text: Tune flattens nested results, and its loggers try to plot them.
+        return {"done": True, "kind": outcome_name(outcome), "outcome": json.dumps(outcome_to_json(outcome)), **_metrics(outcome)}
 
     def _run(self, name: str) -> Any:
         def must_stop() -> bool:

@@ -1,0 +1,38 @@
+"""How a front of a job exports: it knows the store and the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoopt.bundle.export import export
+from autoopt.errors import BundleError
+from autoopt.front import Config
+from autoopt.task.prepared import PreparedTask
+from autoopt.workers.store.base import Store
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Writes a config of one job as a bundle."""
+
+    job: str
+    task: PreparedTask
+    store: Store
+    reference_name: str
+
+    def __call__(self, config: Config, out: Path) -> Path:
+        """Write the bundle into ``out``, which is returned.
+
+        Raises:
+            BundleError: the store no longer has the artifact, or ``out`` cannot be replaced.
+        """
+        artifact = self.store.get(config.artifact_key)
+        if artifact is None:
+            message = (
+                f"the store no longer has the artifact of {config.id}. Run the job again under another name: what the "
+                "store still has is not computed twice."
+            )
+            raise BundleError(message)
+        facts = {"job": self.job, "task": self.task.name, "reference": self.reference_name}
+        return export(config, artifact, self.task, out, facts=facts)
