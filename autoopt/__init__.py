@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoopt.bundle import Model, Verdict, load, verify
+    from autoopt.bundle.load import Model, load
+    from autoopt.bundle.verify import Verdict, verify
     from autoopt.errors import (
         AutooptError,
         BudgetError,
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
         UserError,
     )
     from autoopt.front import Config, Front, Pick
-    from autoopt.jobs import Job, JobResult, job, jobs, resume, search, submit
+    from autoopt.jobs.job import Job, JobResult
+    from autoopt.jobs.submit import find as job
+    from autoopt.jobs.submit import listed as jobs
+    from autoopt.jobs.submit import resume, search, submit
     from autoopt.task import Task
 
     __version__: str

@@ -62,6 +62,11 @@ class JobFolder:
         return self.path / "task.pkl"
 
     @property
+    def setup_path(self) -> Path:
+        """What all of its candidates share: the prepared task, the reference, the cores; written before the first."""
+        return self.path / "setup.json"
+
+    @property
     def study_path(self) -> Path:
         """The study's journal: the one source of truth about candidates."""
         return self.path / "study.journal"

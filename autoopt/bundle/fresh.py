@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-import autoopt
+from autoopt import interpreter
 from autoopt.bundle.compare import Comparison, compare
 from autoopt.bundle.load import Model, open_unchecked
 from autoopt.bundle.manifest import EXPECTED
@@ -28,7 +26,7 @@ from autoopt.records import Effective, from_json, to_json
 
 LIMIT_S = 300.0
 _TAIL = 1500
-_PROGRAM = "import sys; from autoopt.bundle.fresh import main; main(sys.argv[1:])"
+_FUNCTION = "autoopt.bundle.fresh:main"
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ def examine(bundle: Path, *, trust: bool, limit_s: float = LIMIT_S) -> Examinati
 def _in_fresh_process(what: str, bundle: Path, *, trust: bool, limit_s: float) -> Any:
     with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
         answer = Path(folder) / "answer.json"
-        # -P: whoever stands in a foreign bundle's folder must not import what lies there.
-        command = [sys.executable, "-P", "-c", _PROGRAM, what, str(bundle.absolute()), str(answer)]
+        command = interpreter.command(_FUNCTION, what, str(bundle.absolute()), str(answer))
         try:
             done = subprocess.run(
                 [*command, "--trust"] if trust else command,
@@ -72,7 +69,7 @@ def _in_fresh_process(what: str, bundle: Path, *, trust: bool, limit_s: float) -
                 errors="replace",
                 timeout=limit_s,
                 check=False,
-                env=_environment(),
+                env=interpreter.environment(),
             )
         except subprocess.TimeoutExpired:
             message = f"the bundle {bundle} did not answer within {limit_s:g} s; its engine hangs here"
@@ -86,12 +83,6 @@ def _in_fresh_process(what: str, bundle: Path, *, trust: bool, limit_s: float) -
     if "refused" in found:
         raise BundleError(found["refused"])
     return found["found"]
-
-
-def _environment() -> dict[str, str]:
-    """This process's, in which autoopt is found even when it is not installed but run from a clone."""
-    home = str(Path(autoopt.__file__).parent.parent)
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), home]))}
 
 
 def _end(code: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.errors import FailureKind, StageError, TaskError
-from autoopt.jobfolder import JobFolder, JobSpec
+from autoopt.jobfolder import JobFolder, JobSpec, write_json
 from autoopt.records import Candidate, Deployment, from_json, to_json
 from autoopt.space import Space, TaskFacts, resolve
 from autoopt.space.schema import SpaceFile
@@ -65,6 +65,7 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         seed=spec.seed,
         rungs=space.rungs,
     )
+    write_json(folder.setup_path, to_json(setup))  # for who reads the job's front later, or beside it
     return Prepared(task, space, setup)
 
 
@@ -98,10 +99,14 @@ def _call(function: str, request: dict[str, Any], limits: Limits, folder: JobFol
 def prepare_task(request: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own: load the user's task, check it, write its arrays into the store."""
     from autoopt.task import TaskRef, load_task, prepare
+    from autoopt.task.imports import Imports
     from autoopt.workers.store.local import LocalStore
 
-    pickled = JobFolder(Path(request["folder"])).task_pickle
-    given = TaskRef(str(pickled), None) if request["task"] == pickled.name else request["task"]
+    folder = JobFolder(Path(request["folder"]))
+    given = request["task"]
+    if given == folder.task_pickle.name:
+        imports = from_json(Imports, folder.spec().options.get("imports", {}))
+        given = TaskRef(str(folder.task_pickle), None, imports)
     try:
         prepared = prepare(load_task(given), LocalStore(Path(request["store"])), progress=print)
     except TaskError as error:

@@ -1,0 +1,38 @@
+"""The entry of a background job's process: ``main([folder, controller])``."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from pathlib import Path
+from typing import Any
+
+from autoopt.errors import AutooptError
+from autoopt.jobfolder import JobFolder
+from autoopt.jobs.execute import CONTROLLER, Extras, execute
+
+CALLBACKS = "callbacks.pkl"
+
+
+def main(arguments: list[str]) -> None:
+    """Run the job of a folder to its end; what is printed is the job's log."""
+    path, *controller = arguments
+    folder = JobFolder(Path(path))
+    try:
+        execute(folder, Extras(**_callbacks(folder)), *(controller or [CONTROLLER]))
+    except AutooptError:
+        traceback.print_exc()  # into the log; the state says it in words
+        raise SystemExit(1) from None
+
+
+def save_callbacks(folder: JobFolder, callbacks: tuple[Any, ...], stopper: Any) -> None:
+    """Keep what only Python objects can say for the job's own process."""
+    import cloudpickle
+
+    (folder.path / CALLBACKS).write_bytes(cloudpickle.dumps({"callbacks": callbacks, "stopper": stopper}))
+
+
+def _callbacks(folder: JobFolder) -> dict[str, Any]:
+    path = folder.path / CALLBACKS
+    found: dict[str, Any] = pickle.loads(path.read_bytes()) if path.exists() else {}
+    return found

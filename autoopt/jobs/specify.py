@@ -1,0 +1,148 @@
+"""From what a caller gives to a job's folder: everything that can be checked cheaply is checked before there is one."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoopt.errors import JobError, SpaceError, TaskError
+from autoopt.jobfolder import JobFolder, JobSpec, create, now
+from autoopt.records import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from autoopt.space import SpaceFile
+    from autoopt.task import LoadedTask, Task
+
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
+
+
+def new_folder(
+    task: str | Path | Task,
+    space: str | Path,
+    budget: str | int | timedelta | Mapping[str, float],
+    *,
+    name: str | None,
+    results: str | Path,
+    asked: Mapping[str, Any],
+    import_task: bool,
+) -> JobFolder:
+    """Make a job's folder.
+
+    Args:
+        task: see `autoopt.submit`.
+        space: likewise.
+        budget: likewise.
+        name: the folder's; made from task, space and time where None.
+        results: the folder of all jobs.
+        asked: more fields of `JobSpec`: scenario, seed, store, options.
+        import_task: whether a task's file is imported now, to see that it can be.
+
+    Raises:
+        UserError: the task, the space or the budget cannot be used, or the name is taken.
+    """
+    from autoopt.search.budget import parse_budget
+
+    allowed = parse_budget(budget)
+    file = _space(space, asked.get("scenario"))
+    reference, loaded = _task(task, import_task=import_task)
+    path = Path(results).absolute() / _checked(name or _invented(reference, loaded, file.name))
+    options = dict(asked.get("options", {}))
+    if loaded is not None and loaded.ref is None:
+        options["imports"] = to_json(loaded.imports)
+    spec = JobSpec(
+        name=path.name,
+        task=reference,
+        space=str(space),
+        space_text=file.text,
+        budget=budget if isinstance(budget, str) else str(allowed),
+        scenario=asked.get("scenario"),
+        seed=asked.get("seed", 0),
+        store=_store(asked.get("store")),
+        options=options,
+        created_at=now(),
+        version=metadata.version("autoopt"),
+    )
+    folder = create(path, spec)
+    if loaded is not None and loaded.ref is None:
+        _pickle(loaded, folder)
+    return folder
+
+
+def _space(space: str | Path, scenario: str | None) -> SpaceFile:
+    from autoopt.space import load_space
+    from autoopt.space.names import unknown
+    from autoopt.space.techniques import step_choice
+    from autoopt.workers.engines import engines
+    from autoopt.workers.techniques import techniques
+
+    file = load_space(space, None if scenario is None else {"scenario": scenario})
+    known = techniques()
+    for name, section in file.model.items():
+        if name not in known:
+            message = f'The search space "{file.name}", model: {unknown("technique", name, known)}'
+            raise SpaceError(message)
+        step_choice(known[name], section, file.name)
+    allowed = [*engines(), "null"]
+    for name in file.deployment.engine:
+        if name not in allowed:
+            message = f'The search space "{file.name}", deployment.engine: {unknown("engine", name, engines())}'
+            raise SpaceError(message)
+    return file
+
+
+def _task(task: str | Path | Task, *, import_task: bool) -> tuple[str, LoadedTask | None]:
+    """The reference that stands in ``job.json``, and the task itself where it was loaded."""
+    if isinstance(task, str | Path) and not import_task:
+        file, _, attribute = str(task).partition(":")
+        path = Path(file).expanduser().absolute()
+        if not path.is_file() or path.suffix != ".py":
+            message = f'{file} is not a Python file; a task is given as "path/file.py:name", or as a Task object'
+            raise TaskError(message)
+        return f"{path}:{attribute or 'task'}", None
+    from autoopt.task import load_task
+
+    loaded = load_task(task)
+    if loaded.ref is None:
+        return "task.pkl", loaded
+    return f"{loaded.ref.path}:{loaded.ref.attribute}", loaded
+
+
+def _pickle(loaded: LoadedTask, folder: JobFolder) -> None:
+    import shutil
+
+    from autoopt.task import save_task
+
+    try:
+        save_task(loaded, folder.task_pickle)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)  # a job without a task is none
+        raise
+
+
+def _store(given: object) -> str | None:
+    if given is None or "://" in str(given):
+        return None if given is None else str(given)
+    return str(Path(str(given)).expanduser().absolute())
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        message = f"a job's name is letters, digits, '-', '_' and '.', not {name!r}"
+        raise JobError(message)
+    return name
+
+
+def _invented(reference: str, loaded: LoadedTask | None, space: str) -> str:
+    """``fashion_mnist-quick-20260101-120000``."""
+    if loaded is not None and loaded.ref is None:
+        stem = loaded.task.name
+    else:
+        path = Path(reference.rpartition(":")[0])
+        stem = path.parent.name if path.stem == "task" else path.stem
+    plain = re.sub(r"\W+", "-", f"{stem}-{space}", flags=re.ASCII).strip("-") or "job"
+    return f"{plain}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"[:-3]

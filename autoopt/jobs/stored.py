@@ -1,0 +1,66 @@
+"""A job's front from what is on disk, while the job runs or long after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoopt.errors import JobError
+from autoopt.jobfolder import JobFolder
+from autoopt.records import from_json
+
+if TYPE_CHECKING:
+    from autoopt.front import Front
+    from autoopt.search.results import Row
+
+
+def stored_front(folder: JobFolder) -> Front | None:
+    """The best so far; None until the reference has been measured. Exports as long as the store has the artifacts."""
+    if not (folder.setup_path.exists() and folder.study_path.exists()):
+        return None
+    from autoopt.search.bundling import Exporter
+    from autoopt.search.controller import default_store
+    from autoopt.search.results import front_of, name_of, read_confirmed
+    from autoopt.task.prepared import PreparedTask
+    from autoopt.workers.stages.setup import Setup
+    from autoopt.workers.store.local import LocalStore
+
+    setup = from_json(Setup, json.loads(folder.setup_path.read_text()))
+    named = folder.spec().store
+    store = LocalStore(Path(named) if named else default_store())
+    place = store.get(setup.task_key)
+    exporter = None
+    if place is not None:
+        exporter = Exporter(folder.path.name, PreparedTask.open(place), store, name_of(setup.reference))
+    return front_of(
+        stored_rows(folder), setup.reference, read_confirmed(folder), folder.state().progress.metric, exporter
+    )
+
+
+def stored_rows(folder: JobFolder) -> list[Row]:
+    """Every candidate that has ended: number, candidate, outcome. Reads the study and changes nothing.
+
+    Raises:
+        JobError: the study cannot be read.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    from autoopt.search.journal import open_journal
+    from autoopt.search.study import NAME
+    from autoopt.search.telling import decided_of
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.load_study(study_name=NAME, storage=open_journal(folder.study_path, writable=False))
+    except KeyError:
+        return []  # the journal is there, the study not yet
+    except ValueError as error:
+        message = (
+            f"the study {folder.study_path} cannot be read: {error}. `autoopt resume {folder.path}` mends a half line"
+        )
+        raise JobError(message) from error
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    decided = [decided_of(trial) for trial in ended]
+    return [(entry.number, entry.candidate, entry.outcome) for entry in decided]
