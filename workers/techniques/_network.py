@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from autoopt.workers.techniques.base import Context
 
-IMAGE_DIMENSIONS = 4
-"""(N, C, H, W)"""
-
 Tensors = tuple[torch.Tensor, ...]
 
 # What a network's forward raises when its structure no longer fits: wrong shapes, a missing attribute, a failed view.
@@ -75,16 +72,6 @@ def runs_alike(
     except STRUCTURE_ERRORS as error:
         return f"the network no longer runs ({type(error).__name__}: {error})"
     return None if found == expected else f"its outputs have the shapes {found} instead of {expected}"
-
-
-def laid_out(inputs: Tensors, *, images: bool) -> Tensors:
-    """The same tensors; where ``images``, those of four dimensions with the channels last in memory."""
-    if not images:
-        return inputs
-    return tuple(
-        tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == IMAGE_DIMENSIONS else tensor
-        for tensor in inputs
-    )
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from autoopt.workers.techniques._network import call, laid_out
+from autoopt.workers.techniques._layout import laid_out
+from autoopt.workers.techniques._network import call
 from autoopt.workers.techniques._samples import Stream, training_batch
 
 if TYPE_CHECKING:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +13,9 @@ from torch import nn
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records.environment import cpu_flags
+from autoopt.workers.techniques._layout import channels_last, laid_out
 from autoopt.workers.techniques._losses import distillation_loss
-from autoopt.workers.techniques._network import IMAGE_DIMENSIONS, Tensors, call, laid_out
+from autoopt.workers.techniques._network import Tensors, call
 from autoopt.workers.techniques._normalization import estimate_statistics
 from autoopt.workers.techniques._samples import Stream, Teacher, training_batch
 from autoopt.workers.techniques._validation import VALIDATION_SAMPLES, validate
@@ -66,7 +65,7 @@ def recover(model: nn.Module, context: Context, recipe: Recipe) -> tuple[nn.Modu
     stream = Stream.of(len(context.task.training_order), recipe.offset, recipe.epochs, context.seed)
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    with _channels_last(model, context) as images:
+    with channels_last(model, context.signature) as images:
         estimate_statistics(model, context, stream, recipe.batch, images=images)
         started = time.monotonic()
         losses, best, validated_s = _train(model, context, recipe, stream, images=images)
@@ -148,8 +147,8 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.rate, foreach=True)
-    return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True, foreach=True)
+        return torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
+    return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True, fused=True)
 
 
 def _check_points(steps: int, samples: int, context: Context) -> set[int]:
@@ -158,19 +157,6 @@ def _check_points(steps: int, samples: int, context: Context) -> set[int]:
     if samples < CHECKED_COST * validated:
         return {steps}
     return {round(steps * quarter / 4) for quarter in range(1, 5)}
-
-
-@contextmanager
-def _channels_last(model: nn.Module, context: Context) -> Iterator[bool]:
-    """Whether the network takes images; while it trains, these are laid out with the channels last (25 % faster)."""
-    images = any(len(tensor.shape) + 1 == IMAGE_DIMENSIONS for tensor in context.signature.tensors)
-    if images:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's hints
-    try:
-        yield images
-    finally:
-        if images:
-            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # likewise
 
 
 def _mean_of_last(losses: list[float]) -> float:

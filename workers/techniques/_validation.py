@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from autoopt.workers.techniques._network import batches, laid_out, outputs
+from autoopt.workers.techniques._layout import laid_out
+from autoopt.workers.techniques._network import batches, outputs
 
 if TYPE_CHECKING:
     from autoopt.workers.techniques.base import Context

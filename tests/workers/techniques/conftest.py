@@ -37,7 +37,8 @@ def trained() -> ResidualCNN:
     model, data = ResidualCNN(width=8, blocks=2), digits()["train"]
     images, labels = torch.from_numpy(data.inputs[0]), torch.from_numpy(data.targets)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
-    for _ in range(4):
+    for epoch in range(6):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - epoch / 6)
         for rows in torch.randperm(len(images)).split(64):
             optimizer.zero_grad()
             F.cross_entropy(model(images[rows]), labels[rows]).backward()

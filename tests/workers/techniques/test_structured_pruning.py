@@ -136,7 +136,7 @@ def test_uniform_takes_the_same_share_of_each_group() -> None:
 
 
 def test_parts_of_a_group_lose_the_same_channels() -> None:
-    group = Group("heads", torch.tensor([1.0, 9, 1, 9, 5, 1, 5, 1]), repeats=2)
+    group = Group("heads", torch.tensor([2.0, 9, 1, 9, 5, 1, 5, 1]), repeats=2)
     assert removals([group], Choice(0.25, ranked_together=False, round_to=1)) == {"heads": [2, 6]}
 
 
