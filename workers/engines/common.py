@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoopt.errors import FailureKind, StageError
 from autoopt.records.environment import cpu_flags
 from autoopt.workers.refusal import unsupported
 
@@ -20,7 +19,10 @@ _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _FP16_FLAGS = frozenset({"avx512_fp16", "amx_fp16", "asimdhp"})
 
 QUANTIZED_SHARE = 0.5
-"""The share of compute nodes that must run in a precision for the whole to be called by its name."""
+"""The share of compute nodes from which on the whole is called by a precision other than FP32.
+
+Quantizers leave the last layer in FP32, which is half of the nodes of the smallest networks.
+"""
 
 
 def float_precisions() -> tuple[str, ...]:
@@ -57,13 +59,14 @@ def precision_by_share(counts: dict[str, int]) -> tuple[str, str]:
     """What a network's precision is called, from its compute nodes counted by the precision they execute in.
 
     Returns:
-        The precision that more than `QUANTIZED_SHARE` of the nodes run in ("fp32" where none does or there are no such
-        nodes), and the counts in words: ``20 of 22 int8``.
+        The precision that at least `QUANTIZED_SHARE` of the nodes run in, "fp32" where there is none, and the counts in words:
+        ``20 of 22 int8``.
     """
     total = sum(counts.values())
     words = ", ".join(f"{count} of {total} {name}" for name, count in sorted(counts.items())) or "no compute nodes"
-    chief = max(counts, key=lambda name: counts[name], default="fp32")
-    return (chief if total and counts[chief] > QUANTIZED_SHARE * total else "fp32"), words
+    shorter = {name: count for name, count in counts.items() if name != "fp32"}
+    chief = max(shorter, key=lambda name: shorter[name], default="fp32")
+    return (chief if shorter and shorter[chief] >= QUANTIZED_SHARE * total else "fp32"), words
 
 
 class InputBuffers:
@@ -99,8 +102,3 @@ class InputBuffers:
 def empty_inputs(signature: Signature, batch: int) -> tuple[np.ndarray, ...]:
     """Zeros of the inputs' shapes, ``(batch, *shape)``, and types."""
     return tuple(np.zeros((batch, *spec.shape), spec.dtype) for spec in signature.tensors)
-
-
-def not_run(engine: str, error: BaseException) -> StageError:
-    """The error of an artifact that loads but does not run."""
-    return StageError(FailureKind.UNSUPPORTED, f"{engine} cannot run the network: {error}")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FILE = "model.pt2"
 _LOOP_THREADS = re.compile(r"num_threads\((\d+)\)")
-_CONSTANT_TYPE = re.compile(r"constants_info_\[\d+\]\.dtype = static_cast<int32_t>\(aoti_torch_dtype_(\w+)
+_CONSTANT_TYPE = re.compile(r"constants_info_\[\d+\]\.dtype = cached_torch_dtype_(\w+);")
 
 
 class Inductor(Engine):

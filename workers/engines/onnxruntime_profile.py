@@ -38,6 +38,7 @@ _FLOAT = frozenset(
         "RNN",
     }
 )
+_PRODUCTS = frozenset({"FusedMatMul", "MatMul"})
 _FLOAT_TYPES = {"float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -73,8 +74,18 @@ def _precision(kernel: Mapping[str, Any]) -> str | None:
         return "int8_dynamic"
     if operator not in _FLOAT:
         return None
+    if operator in _PRODUCTS and _is_of_activations(kernel):
+        return None
     types = [name for value in kernel.get("input_type_shape", ()) for name in value]
     # An integer MatMul computes positions and shapes, not the network.
     if types and types[0].startswith(("int", "uint")):
         return None
     return _FLOAT_TYPES.get(types[0], "fp32") if types else "fp32"
+
+
+def _is_of_activations(kernel: Mapping[str, Any]) -> bool:
+    """Whether a product has no weights (attention's scores): nothing that a quantizer of weights could change.
+
+    Constant weights are listed with their size, or, where they were packed beforehand, not among the inputs at all.
+    """
+    return len(kernel.get("input_type_shape", ())) > 1 and int(kernel.get("parameter_size", 0)) == 0

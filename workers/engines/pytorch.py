@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from autoopt.records import Deployment, Effective, Signature
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.common import float_precisions, precision_by_share, require_offered
+from autoopt.workers.engines.pytorch_fusion import fold_batch_norms
 from autoopt.workers.engines.torch_common import TorchInputs, executed_types, offer_torch, to_arrays, torch_dtype
 from autoopt.workers.refusal import refusing, unsupported
 
@@ -48,11 +49,12 @@ class PyTorch(Engine):
             _require_images(source.signature)
         module = formats.load(source)
         if deployment.fusion == "fused":
-            module = _fused(module)
+            fold_batch_norms(module)
         inputs = formats.example_inputs(source.signature, 1)
         with refusing("the network does not run on its example input"), torch.inference_mode():
             formats.call_module(module, inputs, source.signature)
-        formats.save(module, "module", out, source.signature)
+        with refusing("the network cannot be saved"):
+            formats.save(module, "module", out, source.signature)
 
     def load(self, path: Path, deployment: Deployment, signature: Signature) -> PyTorchSession:
         """Open an artifact: unpickles, so only what is trusted."""
@@ -107,19 +109,3 @@ def _require_images(signature: Signature) -> None:
     if not any(len(spec.shape) + 1 == _IMAGE_DIMENSIONS for spec in signature.tensors):
         message = "the layout channels_last is for inputs (N, C, H, W); this network takes none"
         raise unsupported(message)
-
-
-def _fused(module: nn.Module) -> nn.Module:
-    """The network with batch normalizations folded into the convolutions before them."""
-    from torch import nn
-    from torch.fx.experimental.optimization import fuse
-
-    def count(network: nn.Module) -> int:
-        return sum(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for layer in network.modules())
-
-    with refusing("the network's convolutions cannot be fused"):
-        fused: nn.Module = fuse(module).eval()
-    if count(fused) == count(module):
-        message = "the network has no convolution followed by a batch normalization to fuse"
-        raise unsupported(message)
-    return fused

@@ -1,0 +1,62 @@
+"""Every engine of ours meets the public bar."""
+
+from collections.abc import Iterator
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from autoopt.records import Deployment
+from autoopt.testing import engines as suite
+from autoopt.testing.engine_networks import NETWORKS
+from autoopt.workers.engines import engine, engines
+
+# PyTorch's TorchScript is deprecated, and says so wherever it is touched.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*TorchScript.*:DeprecationWarning"),
+]
+
+# A build takes some ten seconds: one case here, the others by `make test-slow`.
+COMPILED = "inductor"
+
+
+def _cases() -> Iterator[ParameterSet]:
+    for each in engines().values():
+        for case in suite.cases(each):
+            slow = each.name == COMPILED and not (case.network.name == "residual" and case.deployment.threads == 1)
+            yield pytest.param(case, id=str(case), marks=[pytest.mark.slow] if slow else [])
+
+
+def _engine_parameters() -> Iterator[ParameterSet]:
+    for name in engines():
+        marks = [pytest.mark.slow] if name == COMPILED else []
+        yield pytest.param(name, marks=marks)
+
+
+@pytest.fixture(scope="session")
+def workbench(tmp_path_factory: pytest.TempPathFactory) -> suite.Workbench:
+    return suite.Workbench(tmp_path_factory.mktemp("workbench"))
+
+
+@pytest.mark.parametrize("case", list(_cases()))
+def test_the_engine_runs_the_network_as_asked(case: suite.Case, workbench: suite.Workbench) -> None:
+    suite.check(case, workbench)
+
+
+@pytest.mark.parametrize("name", list(engines()))
+def test_declarations_hold_together(name: str) -> None:
+    suite.check_declarations(engine(name))
+
+
+@pytest.mark.parametrize("name", list(engines()))
+def test_a_network_that_cannot_run_is_refused_in_one_sentence(name: str, workbench: suite.Workbench) -> None:
+    suite.check_refusal(engine(name), workbench)
+
+
+@pytest.mark.parametrize("name", list(_engine_parameters()))
+def test_an_artifact_loads_in_a_fresh_process(name: str, workbench: suite.Workbench) -> None:
+    each = engine(name)
+    # Nothing but numpy and the engine's own runtime may be needed to serve.
+    blocked = () if "torch" in each.packages else ("torch", "onnx", "nncf", "ray", "optuna")
+    case = suite.Case(each, NETWORKS[0], Deployment(name))
+    suite.check_fresh_process(case, workbench, blocked=blocked)
