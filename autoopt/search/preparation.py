@@ -65,7 +65,8 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         seed=spec.seed,
         rungs=space.rungs,
     )
-    write_json(folder.setup_path, to_json(setup))  # for who reads the job's front later, or beside it
+    # For who reads the job's front, or writes its report again, later or beside it.
+    write_json(folder.setup_path, {**to_json(setup), "excluded": to_json(space.excluded)})
     return Prepared(task, space, setup)
 
 
