@@ -13,29 +13,24 @@ from autoopt.records import from_json
 if TYPE_CHECKING:
     from autoopt.front import Front
     from autoopt.search.results import Row
+    from autoopt.task import PreparedTask
+    from autoopt.workers.stages.setup import Setup
+    from autoopt.workers.store.local import LocalStore
 
 
 def stored_front(folder: JobFolder) -> Front | None:
     """The best so far; None until the reference has been measured. Exports as long as the store has the artifacts."""
-    if not (folder.setup_path.exists() and folder.study_path.exists()):
+    setup = setup_of(folder)
+    if setup is None:
         return None
     from autoopt.search.bundling import Exporter
-    from autoopt.search.controller import default_store
     from autoopt.search.results import front_of, name_of, read_confirmed
-    from autoopt.task.prepared import PreparedTask
-    from autoopt.workers.stages.setup import Setup
-    from autoopt.workers.store.local import LocalStore
 
-    setup = from_json(Setup, json.loads(folder.setup_path.read_text()))
-    named = folder.spec().store
-    store = LocalStore(Path(named) if named else default_store())
-    place = store.get(setup.task_key)
-    exporter = None
-    if place is not None:
-        exporter = Exporter(folder.path.name, PreparedTask.open(place), store, name_of(setup.reference))
-    return front_of(
-        stored_rows(folder), setup.reference, read_confirmed(folder), folder.state().progress.metric, exporter
-    )
+    task = open_task(folder)
+    name = name_of(setup.reference)
+    exporter = None if task is None else Exporter(folder.path.name, task, _store(folder), name)
+    rows, confirmed = stored_rows(folder), read_confirmed(folder)
+    return front_of(rows, setup.reference, confirmed, folder.state().progress.metric, exporter)
 
 
 def stored_rows(folder: JobFolder) -> list[Row]:
@@ -44,6 +39,8 @@ def stored_rows(folder: JobFolder) -> list[Row]:
     Raises:
         JobError: the study cannot be read.
     """
+    if not folder.study_path.exists():
+        return []
     import optuna
     from optuna.trial import TrialState
 
@@ -64,3 +61,29 @@ def stored_rows(folder: JobFolder) -> list[Row]:
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     decided = [decided_of(trial) for trial in ended]
     return [(entry.number, entry.candidate, entry.outcome) for entry in decided]
+
+
+def setup_of(folder: JobFolder) -> Setup | None:
+    """What all candidates share; None where the job never came so far."""
+    from autoopt.workers.stages.setup import Setup
+
+    if not folder.setup_path.exists():
+        return None
+    return from_json(Setup, json.loads(folder.setup_path.read_text()))
+
+
+def open_task(folder: JobFolder) -> PreparedTask | None:
+    """The prepared task; None where there is none, or the store no longer has it."""
+    from autoopt.task.prepared import PreparedTask
+
+    setup = setup_of(folder)
+    place = None if setup is None else _store(folder).get(setup.task_key)
+    return None if place is None else PreparedTask.open(place)
+
+
+def _store(folder: JobFolder) -> LocalStore:
+    from autoopt.search.controller import default_store
+    from autoopt.workers.store.local import LocalStore
+
+    named = folder.spec().store
+    return LocalStore(Path(named) if named else default_store())
