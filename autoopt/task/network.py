@@ -115,7 +115,7 @@ def open_module(network: nn.Module | Callable[[], nn.Module]) -> ModuleOriginal:
     from torch import nn
 
     module: Any = network
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, nn.Module) and callable(network):
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # a factory that leaves weights at random gives the same in every process

@@ -91,7 +91,8 @@ class OnnxOriginal(Original):
             rows = np.minimum(np.arange(start, start + step), count - 1)  # the last sample fills the last batch
             feeds = {name: np.ascontiguousarray(array[rows]) for name, array in zip(names, inputs, strict=True)}
             outputs.append(session.run([session.get_outputs()[0].name], feeds)[0])
-        return np.concatenate(outputs)[:count] if len(outputs) > 1 else np.asarray(outputs[0])
+        whole = np.concatenate(outputs) if len(outputs) > 1 else np.asarray(outputs[0])
+        return whole[:count] if isinstance(fixed, int) else whole
 
     def _opened(self) -> Any:
         if self._session is None:

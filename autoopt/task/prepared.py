@@ -236,7 +236,7 @@ def write_outputs(
             batch = tuple(array[start : start + BATCH] for array in arrays.inputs)
             file.add(network.run(batch, signature))
             if (start // BATCH) % 10 == 9:  # noqa: PLR2004 (every tenth batch)
-                progress(f"outputs of the original network: {start + BATCH} of {count} samples")
+                progress(f"outputs of the original network: {min(start + BATCH, count)} of {count} samples")
 
 
 def _mapped(path: Path) -> np.ndarray:
