@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from autoopt.testing.networks import CLASSES, VOCABULARY
 from autoopt.workers import formats
 from autoopt.workers.engines.base import Source
 from autoopt.workers.techniques.base import Context
+
+if TYPE_CHECKING:
+    from autoopt.task.prepared import PreparedTask
 
 
 class Arrays(NamedTuple):
@@ -90,4 +93,5 @@ def memory_context(
     order = np.random.default_rng(seed).permutation(len(data["train"].targets))
     task = MemoryTask(data, source, student, training_order=order)
     torch.set_num_threads(1)
-    return Context(task=task, signature=signature, teacher=teacher, seed=seed, threads=1, progress=lambda _: None)
+    prepared = cast("PreparedTask", task)  # the part of it that techniques use
+    return Context(prepared, signature, teacher, seed, threads=1, progress=lambda _: None)

@@ -81,7 +81,7 @@ def check_technique(
     chosen = format or technique.formats[0]
     data = {split: random_arrays(network.signature, SAMPLES, seed) for seed, split in enumerate(_SPLITS)}
     setting = memory_context(network.module(), network.signature, data, folder / "original", **context)
-    source = _as_format(setting.task.source, chosen, folder)
+    source = _as_format(_original(setting), chosen, folder)
     before = _fingerprint(source.path, data)
     try:
         model, facts = technique.apply(formats.load(source), params, setting)
@@ -119,6 +119,11 @@ def check_reload(results: Sequence[Applied]) -> None:
 _SPLITS = ("train", "calibration", "validation")
 
 
+def _original(context: Context) -> Source:
+    source = context.task.source
+    return Source(source.format, source.path, source.signature)
+
+
 def _as_format(source: Source, chosen: str, folder: Path) -> Source:
     if chosen == source.format:
         return source
@@ -153,7 +158,7 @@ def _check_same(technique: Technique, one: Sequence[Any], other: Sequence[Any]) 
 
 
 def _check_smaller(technique: Technique, model: torch.nn.Module, context: Context) -> None:
-    original = formats.load(context.task.source)
+    original = formats.load(_original(context))
     before, after = (sum(weights.numel() for weights in network.parameters()) for network in (original, model))
     assert after < before, f"{technique.name} left {after} weights of {before}"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoopt.errors import FailureKind, StageError
 from autoopt.workers.refusal import unsupported
 from autoopt.workers.techniques.base import Context
 
@@ -53,6 +56,22 @@ class Graph:
     def _openvino_batch(self) -> int | None:
         shape = self.model.inputs[0].partial_shape
         return int(shape[0].get_length()) if shape.rank.get_length() and shape[0].is_static else None
+
+
+def rebatched(graph: Graph, batch: int, context: Context) -> Graph | None:
+    """A copy of the network with another static batch; None where its batch is baked in."""
+    from autoopt.workers import formats
+
+    with tempfile.TemporaryDirectory(prefix="autoopt-batch-") as folder:
+        source = formats.save(graph.model, graph.format, Path(folder) / "given", context.signature)
+        try:
+            changed = formats.convert(source, graph.format, batch, Path(folder) / "changed")
+        except StageError as error:
+            if error.kind is not FailureKind.UNSUPPORTED:
+                raise
+            return None
+        # OpenVINO maps the weights' file: its pages outlive the folder.
+        return Graph(graph.format, formats.load(changed))
 
 
 def _onnx_batch(model: onnx.ModelProto, context: Context) -> int | None:

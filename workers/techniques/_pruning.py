@@ -181,7 +181,8 @@ def _gradients(model: nn.Module, context: Context) -> None:
     """Leave in ``.grad`` the gradient of the task's loss over calibration samples."""
     model.eval().zero_grad(set_to_none=True)
     for inputs, targets in batches(context, "calibration", TAYLOR_SAMPLES, TAYLOR_BATCH):
-        context.task.loss(call(model, inputs, context)[0], targets).backward()
+        loss = context.task.loss(call(model, inputs, context)[0], targets)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves this method without hints
     for parameter in model.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -26,22 +26,19 @@ class RecurrentPruner(BasePruningFunc):  # type: ignore[misc]  # Torch-Pruning h
             message = "only recurrent layers of one layer, one direction and no projection can be pruned"
             raise ValueError(message)
         kept = _without(layer.hidden_size, idxs)
-        gates = layer.weight_hh_l0.shape[0] // layer.hidden_size
+        weights = dict(layer.named_parameters())
+        gates = len(weights["weight_hh_l0"]) // layer.hidden_size
         rows = torch.cat([kept + gate * layer.hidden_size for gate in range(gates)])
-        layer.weight_ih_l0 = _taken(layer.weight_ih_l0, rows)
-        layer.weight_hh_l0 = _taken(layer.weight_hh_l0, rows, kept)
-        if layer.bias:
-            layer.bias_ih_l0 = _taken(layer.bias_ih_l0, rows)
-            layer.bias_hh_l0 = _taken(layer.bias_hh_l0, rows)
+        for name, weight in weights.items():
+            setattr(layer, name, _taken(weight, rows, kept if name == "weight_hh_l0" else None))
         layer.hidden_size = len(kept)
         return layer
 
     def prune_in_channels(self, layer: nn.RNNBase, idxs: Sequence[int]) -> nn.Module:
         """Take input features out, in place; every direction reads them."""
         kept = _without(layer.input_size, idxs)
-        for name in ("weight_ih_l0", "weight_ih_l0_reverse"):
-            if name in dict(layer.named_parameters()):
-                weight: nn.Parameter = getattr(layer, name)
+        for name, weight in dict(layer.named_parameters()).items():
+            if name.startswith("weight_ih_l0"):
                 setattr(layer, name, _taken(weight, torch.arange(len(weight)), kept))
         layer.input_size = len(kept)
         return layer

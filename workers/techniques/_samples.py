@@ -87,8 +87,10 @@ class Teacher:
     def _original(self) -> nn.Module:
         if self._network is None:
             from autoopt.workers import formats
+            from autoopt.workers.engines.base import Source
 
-            network = formats.load(self._context.task.source)
+            source = self._context.task.source
+            network = formats.load(Source(source.format, source.path, source.signature))
             if not isinstance(network, nn.Module):
                 message = "the original network is no torch module, so it cannot teach: set distillation to 0"
                 raise unsupported(message)

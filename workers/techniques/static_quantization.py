@@ -43,7 +43,7 @@ class StaticQuantization(Technique):
     )
 
     def apply(self, model: Any, params: Params, context: Context) -> tuple[Any, Facts]:
-        """See `Technique.apply`. Facts: samples, transformer, quantizers (nodes inserted)."""
+        """See `Technique.apply`. Facts: transformer, quantizers (nodes inserted)."""
         values = checked_params(self, params)
         from autoopt.workers.techniques._static import Settings, quantized
 
