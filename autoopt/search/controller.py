@@ -40,7 +40,7 @@ from autoopt.workers.store.local import LocalStore
 # Candidates in flight: one trains, one is timed, one is built; the others wait at the desk, so that it has a choice.
 IN_FLIGHT = 8
 # Kept back from a time budget, for confirming on the test split and for the report.
-RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.1, 10.0, 180.0
+RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.13, 15.0, 300.0
 WATCH_S = 0.5
 
 logger = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import ray
 
 from autoopt.errors import FailureKind, StageError
-from autoopt.records import Eliminated
+from autoopt.records import Eliminated, StageRun, to_json
 from autoopt.search.cluster import needs
 from autoopt.workers.entry import Standing
 from autoopt.workers.stages.execute import Result, execute, find
@@ -21,6 +22,7 @@ from autoopt.workers.store.local import LocalStore
 
 POLL_S = 1.0
 ASK_AGAIN_S = 0.5
+TIMELINE = "stages.jsonl"
 # A worker or node that dies is noticed late while retries burn at once: wait longer each time.
 RETRY_AFTER_S = (1.0, 5.0, 20.0)
 
@@ -65,7 +67,7 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
     with store.lock(stage.key):
         for pause_s in (*RETRY_AFTER_S, None):
             try:
-                return _watch(_submit(stage, place), must_stop)
+                result = _watch(_submit(stage, place), must_stop)
             except (
                 ray.exceptions.RayActorError,
                 ray.exceptions.WorkerCrashedError,
@@ -74,7 +76,17 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
                 if pause_s is None:
                     raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
                 time.sleep(pause_s)
+            else:
+                _log(result.run, place)
+                return result
     raise AssertionError
+
+
+def _log(run: StageRun, place: Place) -> None:
+    """A line a stage that was computed: the job's time line. A short line is appended whole."""
+    if not run.cached:
+        with (Path(place.logs) / TIMELINE).open("a") as file:
+            file.write(json.dumps(to_json(run)) + "\n")
 
 
 def _submit(stage: Stage, place: Place) -> Any:

@@ -49,7 +49,12 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         finally:
             ray.get(self._desk.leave.remote(candidate.id))
         # As text: Tune flattens nested results, and its loggers try to plot them.
-        return {"done": True, "kind": outcome_name(outcome), "outcome": json.dumps(outcome_to_json(outcome)), **_metrics(outcome)}
+        return {
+            "done": True,
+            "kind": outcome_name(outcome),
+            "outcome": json.dumps(outcome_to_json(outcome)),
+            **_metrics(outcome),
+        }
 
     def _run(self, name: str) -> Any:
         def must_stop() -> bool:

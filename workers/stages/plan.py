@@ -30,6 +30,8 @@ from autoopt.workers.techniques.base import Technique
 # The teacher's outputs are computed a chunk at a time: enough to share, small enough not to compute what nobody reads.
 TEACHER_CHUNK = 8192
 PROBE_CALIBRATION = 32
+# A probe only has to tell whether training is worth it.
+PROBE_TIMING = {"target_half_width": 0.04, "max_s": 1.2}
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def _measure_stage(kind: str, split: str, build: Stage, network: Network, candid
             "reference": to_json(setup.reference.deployment),
             "scenario": setup.scenario,
             "lane": len(setup.cores.lane),
-            "settings": setup.settings,
+            "settings": {**PROBE_TIMING, **setup.settings} if kind == "probe" else setup.settings,
             "outputs": network.outputs if kind == "measure" else None,
         },
         parents=(*parents, *((network.outputs,) if kind == "measure" and network.outputs else ())),
