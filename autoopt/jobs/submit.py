@@ -129,11 +129,14 @@ def go_on(
     *,
     budget: str | None = None,
     results: str | Path = RESULTS,
+    on_start: Callable[[Job], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> JobResult:
-    """Let it go on in this process, and return at the end."""
+    """Let it go on in this process, and return at the end; see `Job.resume` and `search`."""
     folder = find(job, results).folder
     make_ready(folder, budget)
+    if on_start is not None:
+        on_start(Job(folder))
     front = execute.execute(folder, Extras(on_progress=on_progress), execute.CONTROLLER)
     return result_of(folder, front)
 

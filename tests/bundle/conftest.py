@@ -147,8 +147,13 @@ def bundle(master: Path, tmp_path: Path) -> Path:
     return shutil.copytree(master, tmp_path / "bundle")
 
 
-def with_environment(config: Config, **changes: object) -> Config:
-    """The same, measured elsewhere."""
-    assert config.test is not None
-    elsewhere = dataclasses.replace(current(), **changes)  # type: ignore[arg-type]  # a test's shorthand
-    return dataclasses.replace(config, test=dataclasses.replace(config.test, environment=elsewhere))
+@pytest.fixture
+def elsewhere() -> Callable[..., Config]:
+    """``elsewhere(config, cpu=…)``: the same config, measured in another environment."""
+
+    def moved(config: Config, **changes: object) -> Config:
+        assert config.test is not None
+        there = dataclasses.replace(current(), **changes)  # type: ignore[arg-type]  # a test's shorthand
+        return dataclasses.replace(config, test=dataclasses.replace(config.test, environment=there))
+
+    return moved

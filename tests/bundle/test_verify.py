@@ -1,7 +1,6 @@
 import dataclasses
-import signal
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,14 @@ from autoopt.front import Config
 from autoopt.records import Effective
 from autoopt.records.environment import current
 
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import Make, with_environment  # test folders are no packages
-
-sys.path.pop(0)
+Make = Callable[..., Path]
+Elsewhere = Callable[..., Config]
+BROKEN = """
+import os, signal, time
+def segfault(arguments): os.kill(os.getpid(), signal.SIGSEGV)
+def hang(arguments): time.sleep(60)
+def fail(arguments): raise RuntimeError("no luck")
+"""
 
 
 def test_a_whole_bundle_on_the_same_machine_is_still_what_was_promised(bundle: Path) -> None:
@@ -48,21 +51,20 @@ def test_slower_than_promised_is_said_on_the_same_machine(make: Make, config: Co
     assert verdict.summary.startswith("slower than promised: ")
 
 
-def test_another_machine_is_no_failure_and_is_said(make: Make, config: Config) -> None:
+def test_another_machine_is_no_failure_and_is_said(make: Make, config: Config, elsewhere: Elsewhere) -> None:
     assert config.test is not None
     promise = dataclasses.replace(config.test, latency_ms=type(config.test.latency_ms)(1e-6, 1e-6, 1e-6))
-    elsewhere = with_environment(dataclasses.replace(config, test=promise), cpu="Imaginary CPU")
-    verdict = verify(make(elsewhere))
+    verdict = verify(make(elsewhere(dataclasses.replace(config, test=promise), cpu="Imaginary CPU")))
     assert verdict.exit_code == 0
     assert "another machine" in verdict.summary
     assert "Imaginary CPU there" in verdict.summary
 
 
-def test_only_versions_that_matter_make_another_environment(make: Make, config: Config) -> None:
+def test_only_versions_that_matter_make_another_environment(make: Make, config: Config, elsewhere: Elsewhere) -> None:
     versions = current().packages
-    ray = with_environment(config, packages=versions | {"ray": "1.0"})
+    ray = elsewhere(config, packages=versions | {"ray": "1.0"})
     assert verify(make(ray, "ray")).unlike == ()
-    ort = with_environment(config, packages=versions | {"onnxruntime": "1.0"})
+    ort = elsewhere(config, packages=versions | {"onnxruntime": "1.0"})
     verdict = verify(make(ort, "ort"))
     assert verdict.summary.startswith("another environment: ")
     assert verdict.exit_code == 0
@@ -83,17 +85,19 @@ def test_a_damaged_bundle_is_refused(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "message"),
+    ("function", "message"),
     [
-        (f"import os; os.kill(os.getpid(), {signal.SIGSEGV.value})", "died by SIGSEGV"),
-        ("import time; time.sleep(60)", "did not answer within 1 s"),
-        ("raise RuntimeError('no luck')", "ended with code 1.*no luck"),
+        ("broken_engine:segfault", "died by SIGSEGV"),
+        ("broken_engine:hang", "did not answer within 1 s"),
+        ("broken_engine:fail", "ended with code 1.*no luck"),
     ],
 )
 def test_an_engine_that_dies_or_hangs_is_an_error_in_words(
-    bundle: Path, program: str, message: str, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, function: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(fresh, "_PROGRAM", program)
+    (tmp_path / "broken_engine.py").write_text(BROKEN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(fresh, "_FUNCTION", function)
     with pytest.raises(BundleError, match=f"(?s){message}"):
         fresh.examine(bundle, trust=False, limit_s=1.0)
 

@@ -1,0 +1,70 @@
+"""``spaces``, ``engines``: what may be searched, and what this machine offers."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from autoopt.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autoopt.space import SpaceFile
+    from autoopt.workers.engines import Offer
+
+
+def add(commands: Any) -> None:
+    """Declare the commands."""
+    spaces = commands.add_parser("spaces", help="list the search spaces that come with autoopt")
+    engines = commands.add_parser("engines", help="list the engines: what they offer here, or why nothing")
+    for parser, function in ((spaces, _spaces), (engines, _engines)):
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.set_defaults(run=function)
+
+
+def _spaces(given: argparse.Namespace) -> int:
+    from autoopt.space import load_space, shipped_spaces
+
+    found = {path: load_space(name) for name, path in shipped_spaces().items()}
+    if given.json:
+        print_json([_space_data(path, space) for path, space in found.items()])
+    else:
+        rows = [(space.name, space.scenario, _told(space)) for space in found.values()]
+        print_table(("space", "scenario", "about"), rows)
+    return 0
+
+
+def _space_data(path: Path, space: SpaceFile) -> dict[str, Any]:
+    return {
+        "name": space.name,
+        "about": space.about,
+        "scenario": space.scenario,
+        "techniques": list(space.model),
+        "engines": list(space.deployment.engine),
+        "path": str(path),
+    }
+
+
+def _told(space: SpaceFile) -> str:
+    return f"{space.about} {', '.join(space.model)}; {', '.join(space.deployment.engine)}."
+
+
+def _engines(given: argparse.Namespace) -> int:
+    from autoopt.workers.engines import offers
+
+    found = offers()
+    if given.json:
+        print_json([{**vars(offer), "available": offer.available} for offer in found.values()])
+    else:
+        rows = [(name, offer.version or "-", _offered(offer)) for name, offer in found.items()]
+        print_table(("engine", "version", "here"), rows)
+    return 0
+
+
+def _offered(offer: Offer) -> str:
+    if not offer.available:
+        reason = offer.reason or "it executes no precision on this machine"
+        return f"not usable: {reason}" + (f"; mend it with: {offer.remedy}" if offer.remedy else "")
+    served = "; ".join(f"{hardware}: {', '.join(each)}" for hardware, each in offer.precisions.items())
+    return f"{served} (fusion: {', '.join(offer.fusions)})"

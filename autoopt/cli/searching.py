@@ -1,0 +1,102 @@
+"""``run``, ``submit``, ``resume``: begin a search, or let one go on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from autoopt.cli.output import print_json
+
+if TYPE_CHECKING:
+    from autoopt.jobs import Job, JobResult
+
+STOPPED = 130
+RESULTS = "results"
+
+
+def add(commands: Any) -> None:
+    """Declare the commands."""
+    run = commands.add_parser("run", help="search here, showing progress; Ctrl-C stops in good order")
+    submit = commands.add_parser("submit", help="search in the background")
+    for parser in (run, submit):
+        parser.add_argument("task", metavar="TASK", help="path/file.py:name of an autoopt.Task (:task by default)")
+        parser.add_argument("--space", default="quick", help="a shipped search space, or a YAML file (default: quick)")
+        parser.add_argument("--budget", default="10m", help='"10m", "60 candidates" or "1h, 200" (default: 10m)')
+        parser.add_argument("--name", help="the job's name (default: made from task, space and time)")
+        parser.add_argument("--store", help="the artifact store's folder (default: $AUTOOPT_STORE, else your cache)")
+        parser.add_argument("--scenario", choices=("single_stream", "offline"), help="default: as the space says")
+        parser.add_argument("--seed", type=int, default=0, help="of sampling and training (default: 0)")
+    resume = commands.add_parser("resume", help="let a job go on that was stopped, here")
+    resume.add_argument("job", metavar="JOB", help="its name or folder")
+    resume.add_argument("--budget", help="a larger budget, for a job that has used its own")
+    resume.add_argument("--background", action="store_true", help="return at once")
+    for parser, function in ((run, _run), (submit, _submit), (resume, _resume)):
+        add_results(parser)
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.set_defaults(run=function)
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """Declare where jobs are looked for."""
+    parser.add_argument("--results", default=RESULTS, help="the folder of all jobs (default: results)")
+
+
+def _asked(given: argparse.Namespace) -> dict[str, Any]:
+    return {
+        name: getattr(given, name)
+        for name in ("task", "space", "budget", "name", "results", "store", "scenario", "seed")
+    }
+
+
+def _run(given: argparse.Namespace) -> int:
+    from autoopt.cli.live import shown
+    from autoopt.jobs import search
+
+    with shown() as show:
+        result = search(**_asked(given), on_start=_begin, on_progress=show)
+    return _end(result, given)
+
+
+def _submit(given: argparse.Namespace) -> int:
+    from autoopt.jobs import submit
+
+    _tell_submitted(submit(**_asked(given)), given)
+    return 0
+
+
+def _resume(given: argparse.Namespace) -> int:
+    from autoopt.cli.live import shown
+    from autoopt.jobs import go_on, job
+
+    found = job(given.job, given.results)
+    if given.background:
+        _tell_submitted(found.resume(budget=given.budget), given)
+        return 0
+    with shown() as show:
+        result = go_on(found, budget=given.budget, on_start=_begin, on_progress=show)
+    return _end(result, given)
+
+
+def _begin(job: Job) -> None:
+    print(f"job {job.path}", file=sys.stderr, flush=True)
+    # Warnings of libraries would tear the picture apart; they are kept.
+    logging.basicConfig(filename=job.folder.log_path, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    logging.captureWarnings(capture=True)
+
+
+def _end(result: JobResult, given: argparse.Namespace) -> int:
+    from autoopt.cli.results import tell
+
+    tell(result, as_json=given.json)
+    return 0 if result.status == "done" else STOPPED
+
+
+def _tell_submitted(job: Job, given: argparse.Namespace) -> None:
+    if given.json:
+        print_json({"job": job.id, "folder": str(job.path), "status": job.status()})
+        return
+    folder = shlex.quote(str(job.path))
+    print(f"job {job.path}\nwatch it:  autoopt watch {folder}\nend it:    autoopt cancel {folder}")
