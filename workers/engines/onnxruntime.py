@@ -39,7 +39,7 @@ class OnnxRuntime(Engine):
 
     name = "onnxruntime"
     formats = ("onnx",)
-    packages = ("onnxruntime", "onnx")
+    packages = ("onnxruntime",)
     preload = ("onnxruntime",)
     build_fields = ("batch",)
 

@@ -10,11 +10,6 @@ from autoopt.testing import engines as suite
 from autoopt.testing.engine_networks import NETWORKS
 from autoopt.workers.engines import engine, engines
 
-# PyTorch's TorchScript is deprecated, and says so wherever it is touched.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*TorchScript.*:DeprecationWarning"),
-]
 
 # A build takes some ten seconds: one case here, the others by `make test-slow`.
 COMPILED = "inductor"

@@ -58,7 +58,6 @@ def test_openvino_that_computes_bf16_in_fp32_is_told_as_fp32(
 
 
 @pytest.mark.parametrize("name", ["pytorch", "torchscript"])
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_pytorch_in_bf16_is_told_as_bf16(
     workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -124,4 +123,5 @@ def test_an_idle_session_of_two_threads_burns_no_processor_time(
         print(time.process_time() - before)
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 0.05
+    # ONNX Runtime left to itself spins on for about 0.036 s.
+    assert float(done.stdout) < 0.01
