@@ -10,6 +10,7 @@ import numpy as np
 from autoopt.errors import TaskError
 from autoopt.records import Signature, TensorSpec
 from autoopt.task.data import Columns, narrow
+from autoopt.task.losses import Loss
 from autoopt.task.metrics import Metric
 from autoopt.task.network import Original
 from autoopt.task.onnx_file import OnnxInput
@@ -189,6 +190,33 @@ def check_classes(scans: Mapping[str, Scan], outputs: np.ndarray, metric: str, l
                 f"0 to {classes - 1}. Number the classes from 0, or give the network that belongs to these data."
             )
             raise TaskError(message)
+
+
+def check_loss(loss: Loss, outputs: np.ndarray, targets: np.ndarray) -> None:
+    """The loss of a few outputs is a number that can be minimized.
+
+    Args:
+        loss: of `autoopt.task.losses.resolve_loss`.
+        outputs: (n, ...).
+        targets: (n, ...).
+
+    Raises:
+        TaskError: it raises, or gives something else than one number.
+    """
+    import torch
+
+    try:
+        value = loss(torch.from_numpy(np.array(outputs)), torch.from_numpy(np.array(targets)))
+        number = float(value)
+    except Exception as error:  # the user's own function: whatever it raises is told
+        message = (
+            f"the loss fails on outputs {outputs.shape} {outputs.dtype} and targets {targets.shape} {targets.dtype}: "
+            f"{type(error).__name__}: {error}. Give loss=function(outputs, targets) of tensors, returning one number."
+        )
+        raise TaskError(message) from error
+    if not math.isfinite(number):
+        message = f"the loss of the original network is {number} on its first samples; it must be finite"
+        raise TaskError(message)
 
 
 def check_score(metric: Metric, outputs: np.ndarray, targets: np.ndarray) -> float:

@@ -61,7 +61,10 @@ def load_task(given: str | Path | Task | TaskRef) -> LoadedTask:
         return LoadedTask(given, None, imports.of_process())
     if isinstance(given, TaskRef):
         return _from_file(Path(given.path), given.attribute) if given.attribute else _from_pickle(given)
-    file, _, attribute = _text(given).partition(":")
+    text = _text(given)
+    if text.endswith(".py") or ":" not in text:
+        return _from_file(Path(text), DEFAULT_ATTRIBUTE)
+    file, _, attribute = text.rpartition(":")  # the last one: folders may have colons in their names
     return _from_file(Path(file), attribute or DEFAULT_ATTRIBUTE)
 
 

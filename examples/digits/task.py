@@ -3,7 +3,7 @@
 import data
 import model
 
-from autoopt.task import Task
+from autoopt import Task
 
 task = Task(
     network=model.trained,

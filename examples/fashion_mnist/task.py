@@ -7,7 +7,7 @@ from model import ResNet
 from safetensors.torch import load_file
 from student import student
 
-from autoopt.task import Task
+from autoopt import Task
 
 WEIGHTS = Path(__file__).with_name("resnet20.safetensors")
 

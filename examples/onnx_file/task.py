@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from autoopt.task import Task
+from autoopt import Task
 
 ONNX = Path(__file__).with_name("digits.onnx")
 SEEN = 1200  # by the network, when it was trained

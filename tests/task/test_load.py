@@ -75,6 +75,11 @@ def test_a_task_is_loaded_by_file_and_name(tmp_path: Path) -> None:
     assert load_task(file).ref == loaded.ref
 
 
+def test_a_folder_may_have_a_colon_in_its_name(tmp_path: Path) -> None:
+    file = write(tmp_path / "12:30")
+    assert load_task(f"{file}:task").ref == load_task(str(file)).ref
+
+
 def test_a_reference_turns_into_json_and_back_and_loads_the_same(tmp_path: Path) -> None:
     ref = load_task(f"{write(tmp_path)}:task").ref
     again = from_json(TaskRef, to_json(ref))
