@@ -10,7 +10,6 @@ from autoopt.testing import engines as suite
 from autoopt.testing.engine_networks import NETWORKS
 from autoopt.workers.engines import engine, engines
 
-
 # A build takes some ten seconds: one case here, the others by `make test-slow`.
 COMPILED = "inductor"
 
