@@ -24,7 +24,8 @@ from autoopt.records.job import Progress
 from autoopt.search import cluster
 from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
-from autoopt.search.conductor import Conductor
+from autoopt.search.conductor import Conductor, Row
+from autoopt.search.history import History
 from autoopt.search.journal import open_journal
 from autoopt.search.preparation import Prepared, prepare_job
 from autoopt.search.proposals import practitioners_list
@@ -123,10 +124,18 @@ def _run(
     store = LocalStore(Path(place.store))
     study = CandidateStudy(open_journal(folder.study_path), prepared.space, seed=prepared.setup.seed)
     study.reconcile()
-    study.enqueue([Proposal(prepared.setup.reference, "reference"), *practitioners_list(prepared.space)])
+    history = History(store, prepared.space, prepared.setup)
+    study.enqueue(
+        [Proposal(prepared.setup.reference, "reference"), *practitioners_list(prepared.space), *history.proposals()]
+    )
     deadline = _deadline(clock)
     search_clock = BudgetClock(clock.budget, used_s=clock.used_s + _reserve_s(clock))
-    conductor = Conductor(study, prepared.setup.reference, search_clock, publisher.told)
+
+    def told(rows: Sequence[Row]) -> None:
+        history.learn(rows)
+        publisher.told(rows)
+
+    conductor = Conductor(study, prepared.setup.reference, search_clock, told)
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
     publisher.start(prepared, exporter, dashboard, conductor.outcomes())
     _measure_reference(prepared, place, store, options.stop.is_set)

@@ -35,5 +35,13 @@ class Store(ABC):
         """Hold the right to compute the key: one holder at a time, freed when the holder's process dies."""
 
     @abstractmethod
+    def note(self, topic: str, line: str) -> None:
+        """Append a line to what is remembered under a topic (a key). Lines of several processes are not mixed."""
+
+    @abstractmethod
+    def notes(self, topic: str) -> tuple[str, ...]:
+        """The lines remembered under a topic, the oldest first; a half-written last one is left out."""
+
+    @abstractmethod
     def keys(self) -> Iterator[str]:
         """Every key that is published."""

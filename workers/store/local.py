@@ -5,6 +5,7 @@
     root/ab/abcdef…/       a published folder under its key, with the SHA-256 of each file in ``.checksums.json``
     root/scratch/<name>/   work in progress, ``<name>.lock`` held by its process
     root/locks/<key>       who may compute a key
+    root/notes/<key>       lines remembered under a key
 
 What is published appears by one rename, whole or not at all.
 """
@@ -115,6 +116,25 @@ class LocalStore(Store):
         with self._errors(), locks.hold(self._locks / key, f"artifact {key[:12]}"):
             yield
 
+    def note(self, topic: str, line: str) -> None:
+        """See `Store.note`."""
+        self._place(topic)
+        with self._errors():
+            self._notes.mkdir(exist_ok=True)
+            # One write of an append-mode file goes to its end as a whole.
+            with (self._notes / topic).open("ab", buffering=0) as file:
+                file.write(line.encode() + b"\n")
+
+    def notes(self, topic: str) -> tuple[str, ...]:
+        """See `Store.notes`."""
+        self._place(topic)
+        with self._errors():
+            try:
+                text = (self._notes / topic).read_text()
+            except FileNotFoundError:
+                return ()
+        return tuple(line for line in text.split("\n")[:-1] if line)
+
     def keys(self) -> Iterator[str]:
         """See `Store.keys`."""
         with self._errors():
@@ -124,6 +144,10 @@ class LocalStore(Store):
     @property
     def _scratch(self) -> Path:
         return self.root / "scratch"
+
+    @property
+    def _notes(self) -> Path:
+        return self.root / "notes"
 
     @property
     def _locks(self) -> Path:

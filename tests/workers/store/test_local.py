@@ -365,3 +365,14 @@ def test_a_file_in_the_stores_place_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="name a folder"):
         LocalStore(tmp_path / "file")
+
+
+def test_lines_are_remembered_in_order_by_topic_and_half_a_line_is_not(tmp_path: Path) -> None:
+    store, topic = LocalStore(tmp_path), "a" * 64
+    assert store.notes(topic) == ()
+    store.note(topic, "one")
+    LocalStore(tmp_path).note(topic, "two")
+    with (tmp_path / "notes" / topic).open("a") as file:
+        file.write("a writer that died he")
+    assert store.notes(topic) == ("one", "two")
+    assert store.notes("b" * 64) == ()
