@@ -77,7 +77,7 @@ class Candidate:
 
 
 def _describe_step(step: Step) -> str:
-    params = ", ".join(f"{name} {_short(value)}" for name, value in sorted(step.params.items()))
+    params = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in step.params.items())
     return f"{step.technique.replace('_', ' ')} ({params})" if params else step.technique.replace("_", " ")
 
 

@@ -13,7 +13,7 @@ from autoopt.errors import StoreError
 from autoopt.records import Candidate, Failed, Outcome
 from autoopt.search.budget import BudgetClock
 from autoopt.search.elimination import Judge, make_judge
-from autoopt.search.proposals import make_view, propose
+from autoopt.search.proposals import View, make_view, propose
 from autoopt.search.study import CandidateStudy, Decided
 
 Row: TypeAlias = tuple[int, Candidate, Outcome]
@@ -48,13 +48,22 @@ class Conductor:
                 return None
             running = [asked.candidate for asked in self._study.running()]
             view = make_view(self._study.space, rows(decided), self._reference, running)
-            if view is None and running and not self._study.waits:
-                return None  # nothing can be judged, and the sampler learns nothing, before the reference is measured
+            if not self._study.waits and self._too_early(view, running):
+                return None
             asked = self._study.ask(propose(view, self._clock.share_used(len(decided))) if view else ())
             if asked is None:
                 self._exhausted = in_flight == 0
                 return None
             return asked.number, asked.candidate
+
+    def _too_early(self, view: View | None, running: Sequence[Candidate]) -> bool:
+        """Whether to wait for what is in flight before anything is proposed.
+
+        Before the reference is measured nothing can be judged; and what is proposed next is served where the unchanged
+        network runs fastest, so all but the slowest of its deployments come first.
+        """
+        unchanged = [candidate for candidate in running if not self._study.space.network(candidate)]
+        return bool(running) and (view is None or len(unchanged) > 1)
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """How a candidate ended. One that was stopped together with the job is given back: nobody is to blame."""

@@ -153,17 +153,26 @@ def _used(choice: StepChoice, facts: Choices, choose: Choose) -> bool:
 
 
 def _parameters(choice: StepChoice, facts: Choices, choose: Choose) -> dict[str, Value]:
-    return {parameter.name: _parameter(choice.technique, parameter, facts, choose) for parameter in choice.parameters}
+    """What the step says: neither parameters without a choice at the technique's own default, nor those that do not apply."""
+    said = {}
+    for parameter in choice.parameters:
+        value = _parameter(choice.technique, parameter, facts, choose)
+        if value != parameter.fallback or (_is_choice(parameter.domain) and holds(parameter.when, facts)):
+            said[parameter.name] = value
+    return said
 
 
 def _parameter(technique: str, parameter: ParameterChoice, facts: Choices, choose: Choose) -> Value:
     name = f"{technique}.{parameter.name}"
     value = parameter.fallback
     if holds(parameter.when, facts):
-        single = isinstance(parameter.domain, Listed) and len(parameter.domain.values) == 1
-        value = parameter.default if single else choose(name, parameter.domain, parameter.default)
+        value = choose(name, parameter.domain, parameter.default) if _is_choice(parameter.domain) else parameter.default
     facts[name] = value
     return value
+
+
+def _is_choice(domain: Domain) -> bool:
+    return not isinstance(domain, Listed) or len(domain.values) > 1
 
 
 def _pick(choose: Choose, name: str, values: tuple[Chosen, ...]) -> Chosen:

@@ -82,7 +82,7 @@ def test_any_stands_for_all_that_is_offered_and_default_for_the_engines_best(res
 def test_choices_that_the_task_cannot_serve_are_left_out(resolved: Resolve, text: str) -> None:
     space = resolved(text, without={"student.order": ("early",)})
     assert "student order early" in [item.what for item in space.excluded]
-    assert all(step.params["order"] != "early" for c in every(space) if (step := c.step("student")))
+    assert all(step.params.get("order") != "early" for c in every(space) if (step := c.step("student")))
     without_any = resolved(text, without={"student.order": ("early", "influence")})
     assert "student" not in [step.technique for step in without_any.steps]
 

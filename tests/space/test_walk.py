@@ -27,7 +27,7 @@ def assert_valid(space: Space, candidate: Candidate) -> None:
     assert ("recovery" in names) is changed
     for step in candidate.model:
         for parameter in space.step(step.technique).parameters:
-            value = step.params[parameter.name]
+            value = step.params.get(parameter.name, parameter.fallback)
             assert parameter.domain.contains(value) or value == parameter.fallback
 
 
@@ -58,7 +58,7 @@ def test_a_continuum_makes_the_size_a_lower_bound(resolved: Resolve, text: str) 
 def test_a_conditional_parameter_has_its_default_where_the_condition_fails(space: Space) -> None:
     both = recompose(space, {"student": True, "pruning": True, "pruning.importance": "taylor"})
     alone = recompose(space, {"pruning": True, "pruning.importance": "taylor"})
-    assert both.step("pruning").params["importance"] == "magnitude"  # type: ignore[union-attr] (it is there)
+    assert "importance" not in both.step("pruning").params  # type: ignore[union-attr] (it is there)
     assert alone.step("pruning").params["importance"] == "taylor"  # type: ignore[union-attr] (it is there)
 
 

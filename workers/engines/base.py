@@ -77,6 +77,9 @@ class Engine(ABC):
     """Modules worth importing once in a measuring parent process."""
     trusted_only: ClassVar[bool] = False
     """Whether an artifact is code that runs when it is loaded (then a foreign bundle needs ``trust=True``)."""
+    any_batch: ClassVar[bool] = False
+    """Whether an artifact computes the same for batches of another size than the deployment's. Then a whole split is
+    predicted in large ones; timing always uses the deployment's."""
     build_fields: ClassVar[tuple[str, ...]] = ("precision", "batch", "hardware")
     """The fields of `Deployment` that change the artifact; the others apply when it is loaded."""
 

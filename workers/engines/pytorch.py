@@ -32,6 +32,7 @@ class PyTorch(Engine):
     packages = ("torch",)
     preload = ("torch",)
     trusted_only = True
+    any_batch = True
     build_fields = ("fusion",)
 
     def offer(self) -> Offer:

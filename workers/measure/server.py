@@ -145,9 +145,9 @@ class _Server:
     def effective(self) -> Effective:
         return self._opened.effective()
 
-    def predict(self, inputs: Inputs) -> np.ndarray:
-        """The first output for samples, (n, ...) each; in the artifact's own batches, the last one padded with its last sample."""
-        size, count = self._serving.artifact.deployment.batch, len(inputs[0])
+    def predict(self, inputs: Inputs, size: int) -> np.ndarray:
+        """The first output for samples, (n, ...) each, in batches of ``size``; the last one is padded with its last sample."""
+        count = len(inputs[0])
         parts = []
         for start in range(0, count, size):
             batch = tuple(np.asarray(array[start : start + size]) for array in inputs)

@@ -17,7 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from autoopt.errors import FailureKind, StageError
-from autoopt.records import Candidate, Deployment, Step, to_json
+from autoopt.records import Candidate, Deployment, to_json
 from autoopt.records import environment as environments
 from autoopt.workers import formats
 from autoopt.workers.engines import engine as engine_named
@@ -26,6 +26,7 @@ from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.techniques import technique as technique_named
 from autoopt.workers.techniques.base import Technique
+from autoopt.workers.techniques.checks import checked_params
 
 # The teacher's outputs are computed a chunk at a time: enough to share, small enough not to compute what nobody reads.
 TEACHER_CHUNK = 8192
@@ -99,7 +100,7 @@ def training(candidate: Candidate, network: Network, setup: Setup) -> tuple[Rung
         technique = technique_named(step.technique)
         if not technique.needs_training:
             continue
-        until = float(step.params["epochs"])
+        until = float(checked_params(technique, step.params)["epochs"])
         ends = [end for end in setup.rungs if end < until] + [until]
         start = 0.0
         for end in ends:
@@ -117,7 +118,7 @@ def probe(candidate: Candidate, network: Network, setup: Setup) -> Serving:
     """Serve an untrained structure and time it. Calibrated on few samples: their values do not change the speed."""
     steps = []
     for step in candidate.model:
-        if technique_named(step.technique).precision is not None and "calibration" in step.params:
+        if any(parameter.name == "calibration" for parameter in technique_named(step.technique).parameters):
             step = replace(step, params={**step.params, "calibration": PROBE_CALIBRATION})  # noqa: PLW2901
         steps.append(step)
     probed = replace(candidate, model=tuple(steps))
@@ -174,7 +175,7 @@ def _technique_stage(
     return Stage(
         kind="technique",
         name=technique.name,
-        params={"format": network.format, "seed": setup.seed, "values": dict(params)},
+        params={"format": network.format, "seed": setup.seed, "values": checked_params(technique, params)},
         parents=(setup.task_key, network.key, *extra_parents),
         role=role,
         timeout_s=setup.stage_timeout_s,
@@ -259,7 +260,3 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
             found[package] = "absent"
     return found
 
-
-def steps_of(candidate: Candidate, *, training: bool) -> tuple[Step, ...]:
-    """The candidate's steps that need training, or those that do not."""
-    return tuple(step for step in candidate.model if technique_named(step.technique).needs_training is training)
