@@ -6,6 +6,8 @@ import argparse
 import logging
 import shlex
 import sys
+from contextlib import ExitStack, redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json
@@ -55,8 +57,8 @@ def _run(given: argparse.Namespace) -> int:
     from autoopt.cli.live import shown
     from autoopt.jobs import search
 
-    with shown() as show:
-        result = search(**_asked(given), on_start=_begin, on_progress=show)
+    with shown() as show, ExitStack() as stack:
+        result = search(**_asked(given), on_start=partial(_begin, stack), on_progress=show)
     return _end(result, given)
 
 
@@ -75,16 +77,19 @@ def _resume(given: argparse.Namespace) -> int:
     if given.background:
         _tell_submitted(found.resume(budget=given.budget), given)
         return 0
-    with shown() as show:
-        result = go_on(found, budget=given.budget, on_start=_begin, on_progress=show)
+    with shown() as show, ExitStack() as stack:
+        result = go_on(found, budget=given.budget, on_start=partial(_begin, stack), on_progress=show)
     return _end(result, given)
 
 
-def _begin(job: Job) -> None:
+def _begin(stack: ExitStack, job: Job) -> None:
+    """Say which job it is. What libraries print goes to its log, where it tears no picture apart and spoils no JSON."""
     print(f"job {job.path}", file=sys.stderr, flush=True)
-    # Warnings of libraries would tear the picture apart; they are kept.
+    log = stack.enter_context(job.folder.log_path.open("a", buffering=1))
+    stack.enter_context(redirect_stdout(log))
     logging.basicConfig(filename=job.folder.log_path, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     logging.captureWarnings(capture=True)
+    stack.callback(logging.captureWarnings, capture=False)
 
 
 def _end(result: JobResult, given: argparse.Namespace) -> int:

@@ -98,7 +98,10 @@ def _space(space: str | Path, scenario: str | None) -> SpaceFile:
 def _task(task: str | Path | Task, *, import_task: bool) -> tuple[str, LoadedTask | None]:
     """The reference that stands in ``job.json``, and the task itself where it was loaded."""
     if isinstance(task, str | Path) and not import_task:
-        file, _, attribute = str(task).partition(":")
+        # As `load_task` reads it: the last colon counts, for folders may have some in their names.
+        file, _, attribute = (
+            f"{task}:" if str(task).endswith(".py") or ":" not in str(task) else str(task)
+        ).rpartition(":")
         path = Path(file).expanduser().absolute()
         if not path.is_file() or path.suffix != ".py":
             message = f'{file} is not a Python file; a task is given as "path/file.py:name", or as a Task object'
