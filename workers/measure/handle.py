@@ -59,16 +59,16 @@ class Server:
         effective: Effective = self._ask("effective")
         return effective
 
-    def predict(self, inputs: Inputs) -> np.ndarray:
+    def predict(self, inputs: Inputs, *, freely: bool = False) -> np.ndarray:
         """The first output for every sample, (N, ...), floating point in float32 at least.
 
-        In the deployment's own batches, or in large ones where the engine computes the same for any (eager PyTorch would
-        need half a minute for a test split, sample by sample).
+        In the deployment's own batches; with ``freely`` in large ones where the engine computes the same for any (eager
+        PyTorch would need half a minute for a test split, sample by sample).
         """
         per_sample = max(1, sum(array[:1].nbytes for array in inputs))
         artifact = self.serving.artifact
-        any_batch = engine_named(artifact.engine).any_batch
-        batch = max(artifact.deployment.batch, _LARGE_BATCH if any_batch else 1)
+        large = freely and engine_named(artifact.engine).any_batch
+        batch = max(artifact.deployment.batch, _LARGE_BATCH if large else 1)
         step = batch * max(1, _PREDICT_BYTES // per_sample // batch)
         parts = []
         for start in range(0, len(inputs[0]), step):

@@ -133,7 +133,7 @@ def _judge(asked: MeasureRequest, split: str, task: PreparedTask, artifact: Serv
     arrays = task.arrays(split)
     given = asked.reference_outputs
     reference = task.outputs_of_original(split) if given is None else np.load(given, mmap_mode="r")
-    return judge(task, artifact.predict(arrays.inputs), reference, np.asarray(arrays.targets))
+    return judge(task, artifact.predict(arrays.inputs, freely=True), reference, np.asarray(arrays.targets))
 
 
 def _measurement(

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -147,12 +147,18 @@ class _Server:
 
     def predict(self, inputs: Inputs, size: int) -> np.ndarray:
         """The first output for samples, (n, ...) each, in batches of ``size``; the last one is padded with its last sample."""
-        count = len(inputs[0])
-        parts = []
+        session, count, parts = self._session_for(size), len(inputs[0]), []
         for start in range(0, count, size):
             batch = tuple(np.asarray(array[start : start + size]) for array in inputs)
-            parts.append(np.array(self._opened(_padded(batch, size))[0][: count - start], copy=True))
+            parts.append(np.array(session(_padded(batch, size))[0][: count - start], copy=True))
         return np.concatenate(parts)
+
+    def _session_for(self, size: int) -> Session:
+        artifact = self._serving.artifact
+        if size == artifact.deployment.batch:
+            return self._opened
+        other = replace(artifact.deployment, batch=size)
+        return engine_named(artifact.engine).load(artifact.folder, other, self._serving.signature)
 
     @property
     def _opened(self) -> Session:
