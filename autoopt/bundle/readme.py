@@ -14,8 +14,7 @@ def render(manifest: Manifest) -> str:
     flag = " --trust" if manifest.imports else ""
     return f"""# {manifest.candidate.describe()}
 
-A trained network with the way it is served, made by [autoopt](https://pypi.org/project/autoopt/) {manifest.autoopt}
-on {manifest.created_at}{_made_from(manifest)}.
+A trained network with the way it is served, made by autoopt {manifest.autoopt} on {manifest.created_at}{_made_from(manifest)}.
 
 ## Use it
 
@@ -25,7 +24,7 @@ on {manifest.created_at}{_made_from(manifest)}.
     model = autoopt.load("path/of/this/folder"{trust})
     outputs = model(inputs)        # {_structure(manifest.signature)}
 
-Any number of samples goes; they are served {served.batch} at a time, on {served.threads} thread(s) (`threads=` changes that).
+Any number of samples goes; they are served {served.batch} at a time, on {served.threads} thread{_plural(served.threads)} (`threads=` changes that).
 
 `autoopt verify path/of/this/folder{flag}` says whether it is whole, whether it still gives the outputs that were recorded, and
 whether it is as fast on your machine as it was where it was measured.
@@ -46,6 +45,10 @@ Intervals are 95 %. The speed-up is against {manifest.reference}, timed in turn 
 | `{EXPECTED}/` | samples, and the outputs that they gave where it was exported |
 | `{SUMS}` | `sha256sum -c {SUMS}` tells whether it is whole |
 """
+
+
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def _runtime(manifest: Manifest) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from autoopt.jobs import JobResult
 
 RECOMMENDED_DROP = 0.01
+WIDTH = 160
 
 
 def tell(result: JobResult, *, as_json: bool) -> None:
@@ -84,7 +86,8 @@ def _tell_front(front: Front) -> None:
     from autoopt.report import front_table
 
     pick = front.pick(max_accuracy_drop=RECOMMENDED_DROP)
-    Console().print(front_table(front, pick))
+    # Without a terminal rich would take 80 columns, and break every description.
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(front_table(front, pick))
     print()
     tell_pick(pick)
 

@@ -6,12 +6,14 @@ import argparse
 import shlex
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json, print_table
 from autoopt.cli.searching import STOPPED, add_results
 
 if TYPE_CHECKING:
+    from autoopt.jobfolder import JobState
     from autoopt.jobs import Job
 
 POLL_S = 0.5
@@ -33,7 +35,6 @@ def add(commands: Any) -> None:
 
 
 def _jobs(given: argparse.Namespace) -> int:
-    from autoopt.cli.live import summary
     from autoopt.jobs import jobs
 
     found = jobs(given.results)
@@ -42,7 +43,7 @@ def _jobs(given: argparse.Namespace) -> int:
     elif not found:
         print(f"There are no jobs in {given.results}/. `autoopt run TASK` begins one.")
     else:
-        rows = [(each.id, str(each.status()), each.spec.created_at, summary(each.progress())) for each in found]
+        rows = [(each.id, str(each.status()), each.spec.created_at, _so_far(each.state())) for each in found]
         print_table(("job", "status", "begun", "progress"), rows)
     return 0
 
@@ -50,7 +51,6 @@ def _jobs(given: argparse.Namespace) -> int:
 def _status(given: argparse.Namespace) -> int:
     if given.job is None:
         return _jobs(given)
-    from autoopt.cli.live import summary
     from autoopt.jobs import job
 
     found = job(given.job, given.results)
@@ -59,7 +59,7 @@ def _status(given: argparse.Namespace) -> int:
         return 0
     state = found.state()
     print(f"{found.path}: {state.status}" + (f" ({state.message})" if state.message else ""))
-    print(summary(state.progress))
+    print(_so_far(state))
     if state.progress.best is not None:
         best = state.progress.best
         print(f"best so far: {best.summary}: {best.speedup:.3g}×, {state.progress.metric} {best.score:.4g}")
@@ -98,6 +98,14 @@ def _cancel(given: argparse.Namespace) -> int:
     else:
         print(f"{found.path}: {status}")
     return 0
+
+
+def _so_far(state: JobState) -> str:
+    """The progress; one that has ended is in no phase any more, and has no time left."""
+    from autoopt.cli.live import summary
+
+    progress = state.progress
+    return summary(replace(progress, phase=state.status, seconds_left=None) if state.status.ended else progress)
 
 
 def _data(job: Job) -> dict[str, Any]:

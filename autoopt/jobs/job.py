@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 # Cancelling: politely (the best so far is written), then firmly, then for good; 10 s in all.
-POLITE_S, FIRM_S, LAST_S = 5.0, 2.5, 1.5
+POLITE_S, FIRM_S, LAST_S = 7.0, 1.5, 1.0
 
 
 @dataclass(frozen=True)
@@ -157,12 +157,12 @@ class Job:
         if process.alive() is None:
             message = f"{self.path} runs on {process.host}; cancel it there"
             raise JobError(message)
-        steps = ((signal.SIGINT, POLITE_S), (signal.SIGTERM, FIRM_S), (signal.SIGKILL, LAST_S))
-        for number, patience_s in steps:
-            launch.end(process, number)
-            ends = time.monotonic() + patience_s
-            while process.alive() and time.monotonic() < ends:
-                time.sleep(POLL_S / 4)
+        for number, patience_s in ((signal.SIGINT, POLITE_S), (signal.SIGTERM, FIRM_S)):
+            launch.ask_to_end(process, number)
+            if _gone(process, patience_s):
+                return
+        launch.kill(process)
+        _gone(process, LAST_S)
 
     def resume(self, *, budget: str | None = None) -> Job:
         """Let it go on in the background; nothing that is finished is done twice.
@@ -178,6 +178,15 @@ class Job:
         make_ready(self.folder, budget)
         launch.start(self.folder)
         return self
+
+
+def _gone(process: ProcessMark, patience_s: float) -> bool:
+    ends = time.monotonic() + patience_s
+    while process.alive():
+        if time.monotonic() >= ends:
+            return False
+        time.sleep(POLL_S / 4)
+    return True
 
 
 def result_of(folder: JobFolder, front: Front | None) -> JobResult:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import threading
+from pathlib import Path
 
 from autoopt import interpreter
 from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark
@@ -33,14 +36,35 @@ def start(folder: JobFolder) -> None:
     threading.Thread(target=process.wait, name=f"job {folder.path.name}", daemon=True).start()
 
 
-def end(mark: ProcessMark, signal_number: int) -> None:
-    """Send a signal to a job's process, and to its group where the group is its own."""
+def ask_to_end(mark: ProcessMark, signal_number: int) -> None:
+    """Send a signal to a job's process alone: what works for it is ended by it, in good order."""
+    if mark.alive() is True:
+        with contextlib.suppress(ProcessLookupError):  # it ended in between
+            os.kill(mark.pid, signal_number)
+
+
+def kill(mark: ProcessMark) -> None:
+    """Kill a job's process, and its group where that is its own: Ray and its workers."""
     if mark.alive() is not True:
         return
-    try:
+    with contextlib.suppress(ProcessLookupError):
         if os.getpgid(mark.pid) == mark.pid:
-            os.killpg(mark.pid, signal_number)
+            os.killpg(mark.pid, signal.SIGKILL)
         else:
-            os.kill(mark.pid, signal_number)
-    except ProcessLookupError:
-        return  # it ended in between
+            os.kill(mark.pid, signal.SIGKILL)
+
+
+def sweep(mark: ProcessMark) -> None:
+    """Kill what a background job that was killed has left running: two of Ray's agents outlive everything else.
+
+    They are known by their session, which was the job's own: its number is not given to another process as long as
+    anything of the session lives.
+    """
+    me = ProcessMark.of(os.getpid())
+    rebooted = me is None or me.boot_id != mark.boot_id
+    if rebooted or mark.alive() is not False or ProcessMark.of(mark.pid) is not None:
+        return
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended in between, or is not ours
+            if os.getsid(int(path.name)) == mark.pid:
+                os.kill(int(path.name), signal.SIGKILL)

@@ -148,7 +148,8 @@ def make_ready(folder: JobFolder, budget: str | None) -> None:
         JobError: it runs, or is done and was given no larger budget.
         BudgetError: the budget cannot be used.
     """
-    spec, status = folder.spec(), folder.state().status
+    spec, state = folder.spec(), folder.state()
+    status = state.status
     if not status.ended:
         message = f"{folder.path} is {status} already; `autoopt watch {folder.path}` shows it"
         raise JobError(message)
@@ -162,6 +163,8 @@ def make_ready(folder: JobFolder, budget: str | None) -> None:
 
         parse_budget(budget)
         write_json(folder.spec_path, to_json(replace(spec, budget=budget)))
+    if state.process is not None:
+        launch.sweep(state.process)
     folder.update(status=JobStatus.SUBMITTED, process=None, message="")
 
 

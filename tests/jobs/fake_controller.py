@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from autoopt.errors import TaskError
 from autoopt.jobfolder import FrontEntry, JobFolder, Progress
 
-WELL, REFUSE, UNTIL_STOPPED, STUBBORN, DIE, BUG, ENVIRONMENT = range(7)
+WELL, REFUSE, UNTIL_STOPPED, STUBBORN, DIE, BUG, ENVIRONMENT, LEAVE = range(8)
 ENTRY = FrontEntry("0123456789ab", "network unchanged", speedup=9.25, latency_ms=0.5, score=0.93, score_drop=0.001)
 
 
@@ -62,6 +63,12 @@ def _die(folder: JobFolder, options: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _leave(folder: JobFolder, options: Any) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    (folder.path / "left").write_text(str(child.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _bug(folder: JobFolder, options: Any) -> None:
     return SimpleNamespace().nothing  # type: ignore[no-any-return]  # an AttributeError, as bugs are
 
@@ -70,4 +77,4 @@ def _environment(folder: JobFolder, options: Any) -> None:
     print(f"session {os.getsid(0) == os.getpid()}", f"stdin {Path('/proc/self/fd/0').readlink()}")
 
 
-_ACTIONS = [_well, _refuse, _until_stopped, _stubborn, _die, _bug, _environment]
+_ACTIONS = [_well, _refuse, _until_stopped, _stubborn, _die, _bug, _environment, _leave]

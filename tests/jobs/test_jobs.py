@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_controller import BUG, DIE, ENTRY, ENVIRONMENT, REFUSE, STUBBORN, UNTIL_STOPPED, WELL
+from fake_controller import BUG, DIE, ENTRY, ENVIRONMENT, LEAVE, REFUSE, STUBBORN, UNTIL_STOPPED, WELL
 
 from autoopt.errors import BudgetError, JobError, SpaceError, TaskError
-from autoopt.jobfolder import JobFolder, JobStatus, Progress
+from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark, Progress, write_json
 from autoopt.jobs import Job, go_on, job, jobs, resume, search, submit
 from autoopt.jobs.execute import Extras
+from autoopt.records import to_json
 from autoopt.task import Task
 
 SOON_S = 20.0
@@ -23,6 +24,11 @@ def wait_until_running(running: Job) -> None:
     while running.progress().phase != "searching":
         assert time.monotonic() < ends, list(running.logs())
         time.sleep(0.02)
+
+
+def as_if_asked_for(changed: Job, seed: int) -> None:
+    """The seed says what the small controller does."""
+    write_json(changed.folder.spec_path, to_json(dataclasses.replace(changed.spec, seed=seed)))
 
 
 def test_a_submitted_job_runs_in_the_background_and_leaves_its_result(task: str) -> None:
@@ -142,6 +148,16 @@ def test_a_killed_job_was_interrupted(task: str) -> None:
     assert "is gone" in killed.state().message
 
 
+def test_what_a_killed_job_has_left_running_is_ended_when_it_is_resumed(task: str) -> None:
+    killed = submit(task, name="a", seed=LEAVE)
+    assert killed.wait(SOON_S) is JobStatus.INTERRUPTED
+    left = ProcessMark.of(int((killed.path / "left").read_text()))
+    assert left is not None
+    as_if_asked_for(killed, WELL)
+    killed.resume().wait(SOON_S)
+    assert left.alive() is False
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_job_in_good_order_and_it_can_be_resumed(task: str, number: int) -> None:
     running = submit(task, name="a", seed=UNTIL_STOPPED)
@@ -151,7 +167,7 @@ def test_a_signal_stops_a_job_in_good_order_and_it_can_be_resumed(task: str, num
     os.kill(mark.pid, number)
     assert running.result(SOON_S).report_path is not None
     assert running.status() is JobStatus.INTERRUPTED
-    running.folder.spec_path.write_text(running.folder.spec_path.read_text().replace('"seed": 2', '"seed": 0'))
+    as_if_asked_for(running, WELL)
     assert resume("a").result(SOON_S).status is JobStatus.DONE
 
 
