@@ -162,7 +162,8 @@ def create(path: Path, spec: JobSpec) -> JobFolder:
     folder = JobFolder(path)
     folder.logs.mkdir()
     write_json(folder.spec_path, to_json(spec))
-    folder.update(status=JobStatus.SUBMITTED)
+    # Until its own process exists, a job stands and falls with the one that makes it.
+    folder.update(status=JobStatus.SUBMITTED, process=ProcessMark.of(os.getpid()))
     return folder
 
 

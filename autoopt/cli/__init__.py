@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
+        print("autoopt: stopped at once; `autoopt resume JOB` goes on with a job", file=sys.stderr)
         return STOPPED
     except AutooptError as error:
         _show_traceback()

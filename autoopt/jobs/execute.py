@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CONTROLLER = "autoopt.search.controller:run_job"
 """What runs a job: ``f(folder, options) -> Front | None``. A name, so that tests can put a small one in its place."""
 
+_STOPPING = b"\nstopping in good order, with the best so far on disk; once more (Ctrl-C) stops at once\n"
 _INTERRUPTED = "stopped before its budget was used; it can be resumed"
 
 
@@ -86,6 +87,7 @@ def _signals_to(stop: threading.Event) -> Iterator[None]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        os.write(2, _STOPPING)  # print is not safe in a signal's handler
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

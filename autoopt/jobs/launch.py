@@ -10,30 +10,49 @@ import threading
 from pathlib import Path
 
 from autoopt import interpreter
+from autoopt.errors import JobError
 from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark
 from autoopt.jobs import execute
 
 
 def start(folder: JobFolder) -> None:
-    """Start the job's process; returns as soon as it exists. What it prints goes to the job's log."""
+    """Start the job's process; returns as soon as it exists. What it prints goes to the job's log.
+
+    Raises:
+        JobError: the system starts no further process.
+    """
     folder.logs.mkdir(exist_ok=True)
     command = interpreter.command("autoopt.jobs.run:main", str(folder.path), execute.CONTROLLER)
-    with folder.log_path.open("a") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=interpreter.environment() | {"PYTHONUNBUFFERED": "1"},
+    try:
+        with folder.log_path.open("a") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=interpreter.environment() | {"PYTHONUNBUFFERED": "1"},
+            )
+    except OSError as error:
+        folder.update(status=JobStatus.FAILED, message=f"its process could not be started: {error}")
+        message = (
+            f"the process of {folder.path} could not be started: {error}; `autoopt resume {folder.path}` tries again"
         )
-    mark = ProcessMark.of(process.pid)
-    # The process itself says that it runs; until then it is known by this, so that one that dies early is noticed.
-    state = folder.state()
-    if mark is not None and state.status is not JobStatus.RUNNING:
-        folder.update(process=mark)
+        raise JobError(message) from error
+    _introduce(folder, process.pid)
     # Somebody has to take note of its end, or it stays as a zombie for as long as this process lives.
     threading.Thread(target=process.wait, name=f"job {folder.path.name}", daemon=True).start()
+
+
+def _introduce(folder: JobFolder, pid: int) -> None:
+    """Say which process the job's is until it says so itself: one that dies early must be noticed."""
+    mark = ProcessMark.of(pid)  # first: what a process that is gone has said is its last word
+    if folder.state().status is not JobStatus.SUBMITTED:
+        return
+    if mark is None:
+        folder.update(status=JobStatus.INTERRUPTED, message=f"its process ended at once; see {folder.log_path}")
+    else:
+        folder.update(process=mark)
 
 
 def ask_to_end(mark: ProcessMark, signal_number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import JobError, UserError
-from autoopt.jobfolder import JobFolder, JobStatus, Progress, write_json
+from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark, Progress, write_json
 from autoopt.jobs import execute, launch
 from autoopt.jobs.execute import Extras
 from autoopt.jobs.job import Job, JobResult, result_of
@@ -165,7 +166,7 @@ def make_ready(folder: JobFolder, budget: str | None) -> None:
         write_json(folder.spec_path, to_json(replace(spec, budget=budget)))
     if state.process is not None:
         launch.sweep(state.process)
-    folder.update(status=JobStatus.SUBMITTED, process=None, message="")
+    folder.update(status=JobStatus.SUBMITTED, process=ProcessMark.of(os.getpid()), message="")
 
 
 def find(job: str | Path | Job, results: str | Path = RESULTS) -> Job:

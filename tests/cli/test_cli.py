@@ -1,6 +1,8 @@
+import contextlib
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -77,6 +79,21 @@ def test_ctrl_c_stops_a_run_and_says_how_to_resume() -> None:
     assert out.splitlines()[-1] == f"go on with: autoopt resume {folder.path}"
     assert "Traceback" not in err
     assert folder.state().status is JobStatus.INTERRUPTED
+
+
+def test_run_moves_a_picture_on_a_terminal() -> None:
+    terminal, end = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", SHELL, *run()], stderr=end, stdout=subprocess.PIPE, text=True)
+    os.close(end)
+    drawn = b""
+    with contextlib.suppress(OSError):  # Linux says EIO when the other end is closed
+        while part := os.read(terminal, 4096):
+            drawn += part
+    process.communicate(timeout=SOON_S)
+    os.close(terminal)
+    assert process.returncode == 0
+    assert "front so far" in drawn.decode()
+    assert "network unchanged" in drawn.decode()
 
 
 @pytest.mark.parametrize(

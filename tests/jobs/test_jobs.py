@@ -142,6 +142,13 @@ def test_a_bug_ends_a_job_as_failed(task: str) -> None:
     assert failed.state().message.startswith("AttributeError")
 
 
+def test_a_process_that_cannot_be_started_is_said(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    with pytest.raises(JobError, match=r"could not be started.*autoopt resume"):
+        submit(task, name="a", seed=WELL)
+    assert job("a").status() is JobStatus.FAILED
+
+
 def test_a_killed_job_was_interrupted(task: str) -> None:
     killed = submit(task, name="a", seed=DIE)
     assert killed.wait(SOON_S) is JobStatus.INTERRUPTED
