@@ -38,8 +38,8 @@ from autoopt.workers.stages import plan
 from autoopt.workers.stages.setup import share_cores
 from autoopt.workers.store.local import LocalStore
 
-# Candidates in flight: one trains, one is timed, one is built; the others wait at the desk, so that it has a choice.
-IN_FLIGHT = 8
+# Candidates in flight: one is timed, one is built, some train, and as many wait at the desk, so that it has a choice.
+IN_FLIGHT_BESIDE_TRAINING = 3
 # Kept back from a time budget, for confirming on the test split and for the report.
 RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.13, 15.0, 300.0
 WATCH_S = 0.5
@@ -174,7 +174,9 @@ def _measure_reference(prepared: Prepared, place: Any, store: LocalStore, must_s
     except StageError as error:
         if error.kind.transient and must_stop():
             return
-        message = f"the reference ({setup.reference.describe()}) could not be measured: {error.message}\n{error.log}"
+        message = (
+            f"the reference ({setup.reference.describe()}) could not be measured: {error.message} The log: {place.logs}"
+        )
         raise AutooptError(message) from error
 
 
@@ -198,7 +200,7 @@ def _search(conductor: Conductor, place: Any, folder: JobFolder, options: Option
             tune_config=tune.TuneConfig(
                 search_alg=ConductorSearcher(conductor),
                 num_samples=-1,
-                max_concurrent_trials=IN_FLIGHT,
+                max_concurrent_trials=IN_FLIGHT_BESIDE_TRAINING + 2 * place.setup.cores.trainers,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"candidate-{trial.config['number']}",
                 trial_dirname_creator=lambda trial: f"candidate-{trial.config['number']}-{trial.trial_id}",

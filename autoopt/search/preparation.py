@@ -64,6 +64,7 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         scenario=space.scenario,
         seed=spec.seed,
         rungs=space.rungs,
+        stage_timeout_s=space.stage_timeout_s,
     )
     # For who reads the job's front, or writes its report again, later or beside it.
     write_json(folder.setup_path, {**to_json(setup), "excluded": to_json(space.excluded)})

@@ -70,6 +70,7 @@ def resolve(
         batches=kept_batches,
         threads=kept_threads,
         max_drop_of_interest=file.limits.max_drop_of_interest,
+        stage_timeout_s=file.limits.stage_timeout_s,
         excluded=tuple(excluded),
     )
 

@@ -100,6 +100,7 @@ class Space:
     batches: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = (1,)
     max_drop_of_interest: float = 0.05
+    stage_timeout_s: float = 900.0
     excluded: tuple[Exclusion, ...] = ()
 
     @cached_property

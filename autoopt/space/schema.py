@@ -156,6 +156,8 @@ class LimitsSection(_Section):
 
     max_drop_of_interest: Annotated[float, Field(gt=0)] = 0.05
     """In the metric's unit: configs that lose more than this are not searched for."""
+    stage_timeout_s: Annotated[float, Field(gt=0)] = 900.0
+    """A stage (a training, a build, a measurement) that takes longer is stopped, and its candidate fails."""
 
 
 class SpaceFile(_Section):
