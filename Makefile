@@ -26,7 +26,8 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and not gpu and not peer' --timeout 3600
 
 demo: $(STAMP)
-	$(BIN)/autoopt run examples/fashion_mnist/task.py:task --space quick --budget 10m --name demo
+	$(BIN)/autoopt run examples/fashion_mnist/task.py:task --space quick --budget 10m \
+		--name demo-$$(date +%Y%m%d-%H%M%S)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
