@@ -23,6 +23,10 @@ ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
+    # Ray lowers its workers' priority by 15; whatever else the machine does would then preempt a measurement.
+    "RAY_worker_niceness": "0",
+    # Ray ends idle workers beyond the number of cores after a second, and with them the warmed parents of our stages.
+    "RAY_num_workers_soft_limit": "32",
     "RAY_AUTH_MODE": "token",
     # We handle Ctrl-C ourselves: running candidates are told as interrupted, best so far is written.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from autoopt.errors import AutooptError, StageError
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
+from autoopt.records import Candidate
 from autoopt.records.job import Progress
 from autoopt.search import cluster
 from autoopt.search.budget import BudgetClock, parse_budget
@@ -40,6 +41,8 @@ from autoopt.workers.store.local import LocalStore
 
 # Candidates in flight: one is timed, one is built, some train, and as many wait at the desk, so that it has a choice.
 IN_FLIGHT_BESIDE_TRAINING = 3
+# Of the practitioner's list, while the reference is measured.
+BUILT_MEANWHILE = 3
 # Kept back from a time budget, for confirming on the test split and for the report.
 RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.13, 15.0, 300.0
 WATCH_S = 0.5
@@ -168,16 +171,29 @@ def _measure_reference(prepared: Prepared, place: Any, store: LocalStore, must_s
     from autoopt.search.remote import run_stage
 
     setup = prepared.setup
-    try:
-        for stage in plan.measurement(setup.reference, plan.original(setup), setup, "validation").stages:
-            run_stage(stage, place, store, must_stop)
-    except StageError as error:
-        if error.kind.transient and must_stop():
-            return
-        message = (
-            f"the reference ({setup.reference.describe()}) could not be measured: {error.message} The log: {place.logs}"
-        )
-        raise AutooptError(message) from error
+
+    def build(candidate: Candidate) -> None:
+        """What fails here fails again as that candidate's own outcome."""
+        with suppress(StageError):
+            for stage in plan.measurement(candidate, plan.original(setup), setup, "validation").stages[:-1]:
+                run_stage(stage, place, store, must_stop)
+
+    with ThreadPoolExecutor(1) as beside:
+        # The builder has nothing to do meanwhile, and the first configs are then only to be measured.
+        for proposal in practitioners_list(prepared.space)[:BUILT_MEANWHILE]:
+            beside.submit(build, proposal.candidate)
+        try:
+            for stage in plan.measurement(setup.reference, plan.original(setup), setup, "validation").stages:
+                run_stage(stage, place, store, must_stop)
+        except StageError as error:
+            beside.shutdown(cancel_futures=True)
+            if error.kind.transient and must_stop():
+                return
+            message = (
+                f"the reference ({setup.reference.describe()}) could not be measured: {error.message} "
+                f"The logs are in {place.logs}"
+            )
+            raise AutooptError(message) from error
 
 
 def _search(conductor: Conductor, place: Any, folder: JobFolder, options: Options, deadline: float | None) -> None:

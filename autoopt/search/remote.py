@@ -91,8 +91,12 @@ def _log(run: StageRun, place: Place) -> None:
 
 def _submit(stage: Stage, place: Place) -> Any:
     # A Tune trial's placement group captures its child tasks unless they ask for the default strategy.
+    # Workers of one environment are kept for it, so every role has its own, which has imported what its stages need.
     return _run_stage.options(
-        name=stage.label, resources=needs(stage.role, place.setup.cores), scheduling_strategy="DEFAULT"
+        name=stage.label,
+        resources=needs(stage.role, place.setup.cores),
+        scheduling_strategy="DEFAULT",
+        runtime_env={"env_vars": {"AUTOOPT_ROLE": stage.role.value}},
     ).remote(stage, place)
 
 
