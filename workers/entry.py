@@ -46,6 +46,9 @@ class Gate(Protocol):
     def admit(self, standing: Standing) -> Eliminated | None:
         """None to go on to the next rung; the outcome where the candidate ends here."""
 
+    def release(self, candidate: Candidate) -> None:
+        """The candidate trains no more: others may."""
+
 
 class OpenGate:
     """The null gate: everybody goes on."""
@@ -53,6 +56,9 @@ class OpenGate:
     def admit(self, standing: Standing) -> Eliminated | None:  # noqa: ARG002 (the protocol's)
         """Go on."""
         return None
+
+    def release(self, candidate: Candidate) -> None:
+        """Nobody waits."""
 
 
 @dataclass
@@ -128,4 +134,5 @@ def _train(
             )
         facts = journey.go(rung.stages)
         done = rung.epochs
+    gate.release(candidate)
     return None

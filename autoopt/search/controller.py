@@ -39,8 +39,9 @@ from autoopt.workers.stages import plan
 from autoopt.workers.stages.setup import share_cores
 from autoopt.workers.store.local import LocalStore
 
-# Candidates in flight: one is timed, one is built, some train, and as many wait at the desk, so that it has a choice.
-IN_FLIGHT_BESIDE_TRAINING = 3
+# Candidates in flight: one is timed, one is built, a few need no training; for each that trains three wait at the desk,
+# so that it has a choice.
+IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 4, 4
 # Of the practitioner's list, while the reference is measured.
 BUILT_MEANWHILE = 3
 # Kept back from a time budget, for confirming on the test split and for the report.
@@ -216,7 +217,7 @@ def _search(conductor: Conductor, place: Any, folder: JobFolder, options: Option
             tune_config=tune.TuneConfig(
                 search_alg=ConductorSearcher(conductor),
                 num_samples=-1,
-                max_concurrent_trials=IN_FLIGHT_BESIDE_TRAINING + 2 * place.setup.cores.trainers,
+                max_concurrent_trials=IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * place.setup.cores.trainers,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"candidate-{trial.config['number']}",
                 trial_dirname_creator=lambda trial: f"candidate-{trial.config['number']}-{trial.trial_id}",

@@ -83,7 +83,7 @@ class TrainingDesk:
         return self.stopping()
 
     def leave(self, name: str) -> None:
-        """The candidate has ended."""
+        """The candidate has ended, or trains no more."""
         self._leases.pop(name, None)
         self._waiting.pop(name, None)
 

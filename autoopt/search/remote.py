@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from autoopt.errors import FailureKind, StageError
-from autoopt.records import Eliminated, StageRun, to_json
+from autoopt.records import Candidate, Eliminated, StageRun, to_json
 from autoopt.search.cluster import needs
 from autoopt.workers.entry import Standing
 from autoopt.workers.stages.execute import Result, execute, find
@@ -130,3 +130,7 @@ class DeskGate:
             if ray.get(self._desk.heartbeat.remote(standing.candidate.id)):
                 raise StoppedError
             time.sleep(ASK_AGAIN_S)
+
+    def release(self, candidate: Candidate) -> None:
+        """Give the trainer back while the candidate is served and measured."""
+        ray.get(self._desk.leave.remote(candidate.id))

@@ -33,6 +33,8 @@ TEACHER_CHUNK = 8192
 PROBE_CALIBRATION = 32
 # A probe only has to tell whether training is worth it.
 PROBE_TIMING = {"target_half_width": 0.04, "max_s": 1.2}
+# While searching, a rough interval does; what is confirmed is timed with the defaults.
+SEARCH_TIMING = {"target_half_width": 0.02, "max_s": 2.0}
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def _measure_stage(kind: str, split: str, build: Stage, network: Network, candid
             "reference": to_json(setup.reference.deployment),
             "scenario": setup.scenario,
             "lane": len(setup.cores.lane),
-            "settings": {**PROBE_TIMING, **setup.settings} if kind == "probe" else setup.settings,
+            "settings": {**_timing(kind, split), **setup.settings},
             "outputs": network.outputs if kind == "measure" else None,
         },
         parents=(*parents, *((network.outputs,) if kind == "measure" and network.outputs else ())),
@@ -248,6 +250,12 @@ def _measure_stage(kind: str, split: str, build: Stage, network: Network, candid
         timeout_s=setup.stage_timeout_s,
         salt={"environment": to_json(environments.current())},
     )
+
+
+def _timing(kind: str, split: str) -> dict[str, float]:
+    if kind == "probe":
+        return PROBE_TIMING
+    return SEARCH_TIMING if split == "validation" else {}
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -259,4 +267,3 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "absent"
     return found
-

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ FACTS = "facts.json"
 OUTPUTS = "outputs.npy"
 # So many validation samples tell an artifact that computes something else from the network it was built from.
 FIDELITY_SAMPLES = 256
+TEACHER_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,40 @@ def _teacher_outputs(work: Work) -> dict[str, Any]:
 
     task = work.task
     _set_threads(work.threads)
-    model = formats.load(_original(task, work.parents[0]))
     indices = task.training_order[work.params["start"] : work.params["stop"]]
-    np.save(work.out / OUTPUTS, _module_outputs(model, task, "train", indices))
+    original = _original(task, work.parents[0])
+    try:
+        outputs = _exported_outputs(original, task, indices, work.out)
+    except StageError as error:
+        print(f"outputs in PyTorch, since it cannot be exported: {error.message}", flush=True)
+        outputs = _module_outputs(formats.load(original), task, "train", indices)
+    np.save(work.out / OUTPUTS, outputs)
     return {"samples": len(indices)}
+
+
+def _exported_outputs(original: Source, task: PreparedTask, indices: np.ndarray, out: Path) -> np.ndarray:
+    """The original's first output for training samples, by ONNX Runtime: three times as fast as eager PyTorch."""
+    from autoopt.workers import formats
+
+    engine, deployment = engine_named("onnxruntime"), Deployment("onnxruntime", batch=TEACHER_BATCH)
+    offer = engine.offer()
+    if not offer.available:
+        raise StageError(FailureKind.UNSUPPORTED, f"ONNX Runtime is not offered here: {offer.reason}")
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        exported, artifact = Path(folder, "onnx"), Path(folder, "artifact")
+        exported.mkdir()
+        artifact.mkdir()
+        engine.build(formats.convert(original, "onnx", TEACHER_BATCH, exported), deployment, artifact)
+        session = engine.load(artifact, deployment, task.signature)
+        arrays = task.arrays("train").inputs
+        parts = []
+        for start in range(0, len(indices), TEACHER_BATCH):
+            chosen = indices[start : start + TEACHER_BATCH]
+            padded = np.resize(chosen, TEACHER_BATCH)
+            outputs = session(tuple(np.ascontiguousarray(array[padded]) for array in arrays))
+            parts.append(np.array(outputs[0][: len(chosen)], copy=True))
+        session.close()
+    return np.concatenate(parts)
 
 
 def _export(work: Work) -> dict[str, Any]:
