@@ -61,6 +61,9 @@ def local_cluster(cores: Cores) -> Iterator[str]:
     _private_token()
     import ray
 
+    before = os.sched_getaffinity(0)
+    # Whatever Ray starts inherits this: its servers and our coordinators stay off the lane's cores.
+    os.sched_setaffinity(0, cores.work)
     context = ray.init(
         address="local",
         resources=slots(cores),
@@ -74,6 +77,7 @@ def local_cluster(cores: Cores) -> Iterator[str]:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
+        os.sched_setaffinity(0, before)
 
 
 def _private_token() -> None:

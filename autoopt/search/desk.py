@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoopt.records import Eliminated
-from autoopt.search.elimination import Judge, Judgement
+from autoopt.search.elimination import RESERVE_S, Judge, Judgement
 from autoopt.workers.entry import Standing
 
 LEASE_S = 20.0
@@ -31,6 +31,15 @@ class Answer:
 class _Waiting:
     promise: float
     asked_at: float
+    needed_s: float
+    """For the next rung."""
+
+
+@dataclass
+class _Lease:
+    heard_at: float
+    until: float
+    """When its rung should be done."""
 
 
 class TrainingDesk:
@@ -42,7 +51,8 @@ class TrainingDesk:
         self._trainers = trainers
         self._deadline = deadline
         self._clock = clock
-        self._leases: dict[str, float] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._pace_s = 0.0
         self._waiting: dict[str, _Waiting] = {}
         self._stopping = False
 
@@ -68,18 +78,22 @@ class TrainingDesk:
         if judgement.eliminated is not None:
             self._waiting.pop(name, None)
             return Answer(go=False, eliminated=judgement.eliminated)
-        self._waiting[name] = _Waiting(judgement.promise, now)
         self._forget_silent(now)
+        self._waiting[name] = _Waiting(judgement.promise, now, self._needed_s(standing))
+        if left_s is not None and (late_s := self._done_after_s(name, now) + RESERVE_S - left_s) > 0:
+            del self._waiting[name]
+            reason = f"those that promise more come first: its turn would end {late_s:.0f} s after the search"
+            return Answer(go=False, eliminated=Eliminated("budget", reason, standing.speedup, standing.score))
         if len(self._leases) >= self._trainers or self._best_waiting() != name:
             return Answer(go=False)
-        del self._waiting[name]
-        self._leases[name] = now
+        waited = self._waiting.pop(name)
+        self._leases[name] = _Lease(now, now + waited.needed_s)
         return Answer(go=True)
 
     def heartbeat(self, name: str) -> bool:
         """The candidate is alive (a lease that it holds is renewed); returns whether it must stop."""
         if name in self._leases:
-            self._leases[name] = self._clock()
+            self._leases[name].heard_at = self._clock()
         return self.stopping()
 
     def leave(self, name: str) -> None:
@@ -87,9 +101,22 @@ class TrainingDesk:
         self._leases.pop(name, None)
         self._waiting.pop(name, None)
 
+    def _needed_s(self, standing: Standing) -> float:
+        """Seconds for the next rung; at the pace of those before it where the candidate has not trained yet."""
+        if standing.seconds_per_epoch is not None:
+            self._pace_s = standing.seconds_per_epoch
+        return self._pace_s * standing.next_epochs
+
+    def _done_after_s(self, name: str, now: float) -> float:
+        """When the candidate's turn would end, in seconds from now, if nobody overtakes it."""
+        mine = self._waiting[name]
+        ahead = [entry.needed_s for entry in self._waiting.values() if entry.promise > mine.promise]
+        running = [max(0.0, lease.until - now) for lease in self._leases.values()]
+        return (sum(ahead) + sum(running)) / self._trainers + mine.needed_s
+
     def _best_waiting(self) -> str:
         return max(self._waiting, key=lambda name: self._waiting[name].promise)
 
     def _forget_silent(self, now: float) -> None:
-        self._leases = {name: at for name, at in self._leases.items() if now - at < LEASE_S}
+        self._leases = {name: lease for name, lease in self._leases.items() if now - lease.heard_at < LEASE_S}
         self._waiting = {name: entry for name, entry in self._waiting.items() if now - entry.asked_at < WAITING_S}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -121,3 +121,24 @@ def test_two_trainers_serve_two(clock: HandClock) -> None:
     assert desk.ask(standing(0.1)).go
     assert desk.ask(standing(0.2)).go
     assert not desk.ask(standing(0.3)).go
+
+
+def test_who_would_come_too_late_is_told_so_and_waits_no_longer(clock: HandClock) -> None:
+    running, first, last = (replace(standing(depth), seconds_per_epoch=40.0) for depth in (0.1, 0.2, 0.3))
+    promises = {first.candidate.id: 2.0, last.candidate.id: 1.0}
+    desk = desk_with(HandJudge(promises), clock, deadline=clock.now + 100)
+    assert desk.ask(running).go
+    answer = desk.ask(first)
+    assert not answer.go
+    assert answer.eliminated is None, "40 s of the running one and 40 s of its own fit"
+    answer = desk.ask(last)
+    assert answer.eliminated is not None
+    assert answer.eliminated.rung == "budget"
+    assert "those that promise more come first" in answer.eliminated.reason
+
+
+def test_who_has_not_trained_yet_is_expected_to_take_as_long_as_the_others(clock: HandClock) -> None:
+    known = replace(standing(0.1), seconds_per_epoch=90.0)
+    desk = desk_with(HandJudge(), clock, deadline=clock.now + 100)
+    assert desk.ask(known).go
+    assert desk.ask(standing(0.2)).eliminated is not None

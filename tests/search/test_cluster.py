@@ -1,0 +1,78 @@
+"""A job's own Ray: what it listens on, where it runs, who may read its token. Started for real, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = """
+import json, os, psutil
+from pathlib import Path
+from autoopt.search.cluster import local_cluster
+from autoopt.workers.stages.setup import share_cores
+
+cores = share_cores()
+with local_cluster(cores) as dashboard:
+    family = psutil.Process().children(recursive=True) + [psutil.Process()]
+    sockets = [
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    affinity = sorted({tuple(process.cpu_affinity()) for process in family})
+    token = (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o777
+    told = {"sockets": sockets, "affinity": affinity, "token": token, "dashboard": dashboard, "work": cores.work}
+left = sorted(os.sched_getaffinity(0))
+print(json.dumps({**told, "after": left}))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("home")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
+        "HOME": str(home)
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
+    return found
+
+
+def test_every_listener_is_on_loopback(told: dict[str, Any]) -> None:
+    assert told["sockets"]
+    assert {ip for ip in told["sockets"] if not ip.startswith("127.") and ip != "::1"} == set()
+    assert told["dashboard"].startswith("http://127.0.0.1:")
+
+
+def test_only_the_user_may_read_the_token(told: dict[str, Any]) -> None:
+    assert told["token"] == 0o600
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with a single core there is none to keep free")
+def test_ray_stays_off_the_lanes_cores_and_the_process_is_itself_again_afterwards(told: dict[str, Any]) -> None:
+    assert told["affinity"] == [told["work"]]
+    assert told["after"] == sorted(os.sched_getaffinity(0))
+
+
+def test_a_token_that_is_there_is_kept_and_closed_to_others(tmp_path: Path) -> None:
+    from autoopt.search.cluster import _private_token
+
+    path = tmp_path / ".ray" / "auth_token"
+    path.parent.mkdir()
+    path.write_text("secret")
+    path.chmod(0o644)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        _private_token()
+    assert path.read_text() == "secret"
+    assert path.stat().st_mode & 0o777 == 0o600
