@@ -16,6 +16,9 @@ from autoopt.search.elimination import Judge, make_judge
 from autoopt.search.proposals import View, make_view, propose
 from autoopt.search.study import CandidateStudy, Decided
 
+# Starting a coordinating process costs seconds of a core, which the first config needs more: begin with few.
+AT_FIRST = 2
+
 Row: TypeAlias = tuple[int, Candidate, Outcome]
 Listener: TypeAlias = Callable[[Sequence[Row]], None]
 """Hears all outcomes so far, after each."""
@@ -44,7 +47,7 @@ class Conductor:
         with self._lock:
             decided = self._study.outcomes()
             in_flight = len(self._study.running())
-            if self._clock.left(len(decided) + in_flight) == 0:
+            if self._clock.left(len(decided) + in_flight) == 0 or in_flight >= AT_FIRST + len(decided):
                 return None
             running = [asked.candidate for asked in self._study.running()]
             view = make_view(self._study.space, rows(decided), self._reference, running)

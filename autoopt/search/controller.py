@@ -100,6 +100,8 @@ def _prepared(folder: JobFolder, lane_cores: int | None) -> Iterator[tuple[Prepa
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(prepare_job, spec, folder, space_file, store, cores)
         with cluster.local_cluster(cores) as dashboard:
+            # Seconds of imports, while the task is prepared in its own process.
+            from autoopt.search import trial  # noqa: F401
             from autoopt.search.remote import Place
 
             prepared = pending.result()
