@@ -100,6 +100,8 @@ def _prepare(request: dict[str, Any]) -> None:
     sys.path[:] = [*request["path"], *(entry for entry in sys.path if entry not in request["path"])]
     if limits["cores"] is not None:
         os.sched_setaffinity(0, limits["cores"])
+    if limits["background"]:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     system.prefer_as_victim()
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -22,5 +22,7 @@ class Limits:
     """
     cores: tuple[int, ...] | None = None
     """The logical processors to pin to; None leaves what the caller has."""
+    background: bool = False
+    """Whether it gets only what nobody else wants of its cores (Linux' SCHED_IDLE)."""
     threads: int = 1
     """For the environment variables that numerical libraries read, and for ``torch.set_num_threads``."""

@@ -71,12 +71,18 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
     if found is not None:
         return found
     parents = tuple(_parent(key, store) for key in stage.parents)
-    cores = setup.cores.lane if stage.role is Role.LANE else setup.cores.work
+    cores = {Role.LANE: setup.cores.lane, Role.TRAINER: setup.cores.work, Role.BUILDER: setup.cores.every}[stage.role]
     threads = setup.cores.train_threads if stage.role is Role.TRAINER else 1
     started_at, clock = time.time(), time.monotonic()
     with store.scratch() as out:
         work = Work(stage.name, dict(stage.params), parents, out, threads, cores)
-        limits = Limits(timeout_s=stage.timeout_s, memory_bytes=setup.memory_bytes, cores=cores, threads=threads)
+        limits = Limits(
+            timeout_s=stage.timeout_s,
+            memory_bytes=setup.memory_bytes,
+            cores=cores,
+            background=stage.role is Role.BUILDER,
+            threads=threads,
+        )
         log = logs / f"{stage.kind}-{stage.name}-{stage.key[:12]}.log"
         try:
             facts = process.call(

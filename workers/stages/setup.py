@@ -10,7 +10,7 @@ from autoopt.records import Candidate
 
 @dataclass(frozen=True)
 class Cores:
-    """How a node's cores are shared out: the lane's are its own, the others train and build.
+    """How a node's cores are shared out: the lane's are its own, the others train; building takes what is left over.
 
     On a machine with a single core, or when the lane is given all of them, measuring and working exclude each other
     in time (`exclusive`).
@@ -24,6 +24,11 @@ class Cores:
     def exclusive(self) -> bool:
         """Whether a measurement must be alone on the machine."""
         return bool(set(self.lane) & set(self.work))
+
+    @property
+    def every(self) -> tuple[int, ...]:
+        """All cores: for building, which gives way to whoever else wants one (nobody, most of the time, on the lane's)."""
+        return tuple(sorted({*self.lane, *self.work}))
 
     @property
     def trainers(self) -> int:

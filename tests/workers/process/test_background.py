@@ -1,0 +1,17 @@
+"""A background call gives way: it runs under the scheduler's idle policy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from autoopt.workers import process
+from autoopt.workers.process import Limits
+
+
+@pytest.mark.parametrize(("background", "policy"), [(True, os.SCHED_IDLE), (False, os.SCHED_OTHER)])
+def test_a_background_call_has_the_idle_policy_and_others_do_not(tmp_path: Path, background: bool, policy: int) -> None:  # noqa: FBT001
+    limits = Limits(timeout_s=60, background=background)
+    assert process.call("os:sched_getscheduler", 0, limits, (), tmp_path / "log") == policy
