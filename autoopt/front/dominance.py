@@ -6,18 +6,17 @@ The rule, for two configs a and b of one job:
 * a is *distinguishably faster* than b when the 95 % interval of the ratio of their latencies leaves out 1, and
   *distinguishably better* when the interval of the difference of their score drops leaves out 0
   (`autoopt.front.estimates`; drops and not scores, because drops are paired with the reference on the same samples).
-* a **beats** b when it is distinguishably ahead on one axis and not distinguishably behind on the other.
+* a **beats** b when it is distinguishably ahead on one axis and, by point estimates, not behind on the other by more than
+  what is negligible: `NEGLIGIBLE_SCORE`, `NEGLIGIBLE_LATENCY`. What is merely not *known* to be better is not struck out:
+  a config that measures 0.4 points better stays, with the remark that this may be chance.
 * a and b **cannot be told apart** when neither is distinguishably ahead on either axis. Of such a pair the front lists
   the faster by point estimate, and names the other.
 * The **front** is the set of configs such that no listed config beats, or cannot be told apart from, another listed one,
   and every config left out is beaten by, or cannot be told apart from, a listed one: the kernel of the relation.
 
-Why a kernel, and not "whatever nobody beats": indistinguishability is not transitive. Let z beat y and y beat x in
-latency, each 0.2 points less accurate than the next and indistinguishable from it, while z and x, 0.4 points apart, can
-be told apart. Nobody beats z; but x, the most accurate of all, is left out only for the sake of y, which nobody will
-see. The kernel lists z and x. It is found by listing, again and again, the fastest config that none of the remaining
-beats, and striking out what it beats and what cannot be told apart from it. Chains of four and more configs with very
-unequal intervals can close to a cycle; its fastest is listed then.
+Why a kernel, and not "whatever nobody beats": ties are not transitive. Of a chain of configs, each tied with the next,
+only some can stand for the others. The kernel is found by listing, again and again, the fastest config that none of the
+remaining beats, and striking out what it beats and what cannot be told apart from it.
 
 A config that another one precedes on both point estimates is beaten by it or cannot be told apart from it, so the front
 consists of members of the point estimates' Pareto set (except where such a member was left out for the sake of a third).
@@ -37,6 +36,11 @@ from autoopt.records import Estimate
 
 Relation: TypeAlias = npt.NDArray[np.bool_]
 
+NEGLIGIBLE_SCORE = 0.001
+"""Of the score: 0.1 points of an accuracy near 1."""
+NEGLIGIBLE_LATENCY = 0.02
+"""Of the latency."""
+
 
 def front(configs: Sequence[Config]) -> tuple[Config, ...]:
     """The configs that no other beats, by latency, the fastest first; see the module's rule."""
@@ -46,7 +50,7 @@ def front(configs: Sequence[Config]) -> tuple[Config, ...]:
 
 
 def beaten_by(config: Config, configs: Sequence[Config]) -> tuple[Config, ...]:
-    """Those of ``configs`` that beat ``config``: distinguishably ahead on one axis, not behind on the other."""
+    """Those of ``configs`` that beat ``config``; see the module's rule."""
     others = [other for other in configs if other.id != config.id]
     column = _compare([config, *others]).beats[1:, 0]
     return tuple(other for other, beats in zip(others, column, strict=True) if beats)
@@ -75,9 +79,26 @@ def _compare(configs: Sequence[Config]) -> _Relations:
     faster = _distinguishably_less([config.latency_ms for config in configs], log=True)
     better = _distinguishably_less([config.score_drop for config in configs], log=False)
     return _Relations(
-        beats=(faster & ~better.T) | (better & ~faster.T),
+        beats=(faster & _hardly_worse(configs)) | (better & _hardly_slower(configs)),
         ties=~(faster | faster.T | better | better.T),
     )
+
+
+def _hardly_worse(configs: Sequence[Config]) -> Relation:
+    """Entry (i, j): i loses no more than j, or negligibly more."""
+    drops = np.array([config.score_drop.value for config in configs])
+    scores = np.abs([config.score.value for config in configs])
+    hardly: Relation = drops[:, None] <= drops[None, :] + NEGLIGIBLE_SCORE * np.maximum(
+        scores[:, None], scores[None, :]
+    )
+    return hardly
+
+
+def _hardly_slower(configs: Sequence[Config]) -> Relation:
+    """Entry (i, j): i takes no longer than j, or negligibly longer."""
+    latencies = np.array([config.latency_ms.value for config in configs])
+    hardly: Relation = latencies[:, None] <= latencies[None, :] * (1 + NEGLIGIBLE_LATENCY)
+    return hardly
 
 
 def _distinguishably_less(estimates: Sequence[Estimate], *, log: bool) -> Relation:

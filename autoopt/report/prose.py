@@ -35,7 +35,7 @@ def how_taken(data: ReportData) -> tuple[str, ...]:
         ),
         (
             "Intervals are two-sided at 95 %. A config leaves the front only for one that is distinguishably ahead on one axis "
-            "and not distinguishably behind on the other; of two that cannot be told apart the faster is listed."
+            "and at most negligibly behind on the other; of two that cannot be told apart the faster is listed."
         ),
         _splits(data),
     ]

@@ -106,7 +106,9 @@ def test_threads_do_not_build_another_artifact(setup: Setup) -> None:
 
 def test_another_task_seed_or_parameter_gives_another_key(setup: Setup) -> None:
     candidate = Candidate((STUDENT,), Deployment("onnxruntime"))
-    found = {keys(candidate, changed)[0] for changed in (setup, replace(setup, task_key="u" * 64), replace(setup, seed=1))}
+    found = {
+        keys(candidate, changed)[0] for changed in (setup, replace(setup, task_key="u" * 64), replace(setup, seed=1))
+    }
     deeper = replace(STUDENT, params={**STUDENT.params, "depth": 0.75})
     found.add(keys(Candidate((deeper,), Deployment("onnxruntime")), setup)[0])
     assert len(found) == 4
