@@ -48,7 +48,7 @@ def test_a_killed_job_goes_on_and_does_nothing_twice(
     # What trained, built or measured for the dead job ends with it (Ray's own agents take longer to notice).
     _, alive = psutil.wait_procs(working, timeout=60)
     assert not alive
-    assert json.loads(shell("status", job, "--json").stdout)["status"] == "interrupted"
+    assert json.loads(shell("status", job, "--json").stdout)["state"]["status"] == "interrupted"
 
     resumed = start("resume", job)
     assert resumed.wait(timeout=240) == 0

@@ -39,6 +39,8 @@ def test_the_progress_line_counts_outcomes_and_time_left(data: ReportData) -> No
     assert data.front is not None
     line = progress_line({"measured": 7, "eliminated": 3, "failed": 0}, data.front, data.front[1], 40, 200)
     speed = f"{data.front[1].speedup.value:.3g}"
-    expected = f"10 decided (7 measured, 3 eliminated) · front {len(data.front)} · best {speed}× · 40 s, 3 min 20 s left"
+    expected = (
+        f"10 decided (7 measured, 3 eliminated) · front {len(data.front)} · best {speed}× · 40 s, 3 min 20 s left"
+    )
     assert line == expected
     assert progress_line({}, [], None, 2.5) == "0 decided · front 0 · 2.5 s"
