@@ -20,12 +20,14 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: $(STAMP)
+	@sh tools/system_packages.sh dataset-fashion-mnist chromium
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and not gpu and not peer' --timeout 3600
 
 demo: $(STAMP)
+	@sh tools/system_packages.sh dataset-fashion-mnist
 	$(BIN)/autoopt run examples/fashion_mnist/task.py:task --space quick --budget 10m \
 		--name demo-$$(date +%Y%m%d-%H%M%S)
 

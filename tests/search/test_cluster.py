@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import subprocess
@@ -50,8 +51,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_listener_is_on_loopback(told: dict[str, Any]) -> None:
     assert told["sockets"]
-    assert {ip for ip in told["sockets"] if not ip.startswith("127.") and ip != "::1"} == set()
+    assert {ip for ip in told["sockets"] if not on_loopback(ip)} == set()
     assert told["dashboard"].startswith("http://127.0.0.1:")
+
+
+def on_loopback(ip: str) -> bool:
+    address = ipaddress.ip_address(ip)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def test_only_the_user_may_read_the_token(told: dict[str, Any]) -> None:

@@ -33,7 +33,9 @@ def test_every_shipped_space_resolves_against_what_is_installed_here(name: str) 
 def test_full_holds_every_technique_every_parameter_and_every_engine() -> None:
     full = load_space("full")
     assert set(full.model) == set(techniques()) - {"null"}
-    assert set(full.deployment.engine) == set(engines()) - {"null"}
+    # Other tests, and other people, add engines of their own.
+    ours = {name for name, engine in engines().items() if type(engine).__module__.startswith("autoopt.")}
+    assert set(full.deployment.engine) == ours - {"null"}
     for name, section in full.model.items():
         # ``offset`` is the plan's own: where in the data a rung goes on.
         declared = {parameter.name for parameter in techniques()[name].parameters} - {"offset"}

@@ -98,15 +98,43 @@ def call(function: str, request: JSON, limits: Limits, preload: tuple[str, ...],
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     order = json.dumps(to_json(limits) | {"log": str(log.absolute())}).encode()
+    asked = json.dumps(_request(function, request, limits)).encode()
+    try:
+        return _try(asked, order, preload)
+    except _NeverBegunError:
+        # The parent died just before it was asked: nothing has run yet, and a new one can be asked.
+        try:
+            return _try(asked, order, preload)
+        except _NeverBegunError as error:
+            message = f"the parent process of the measurements died twice: {error}"
+            raise StageError(FailureKind.INTERRUPTED, message) from error
+
+
+class _NeverBegunError(Exception):
+    """The warmed parent died before it had started the call's process."""
+
+
+def _try(asked: bytes, order: bytes, preload: tuple[str, ...]) -> JSON:
     ours, theirs = socket.socketpair()
     with ours, _memory_file("result") as result:
-        with theirs, _memory_file("request") as asked:
-            asked.write(json.dumps(_request(function, request, limits)).encode())
-            asked.flush()
-            _send(preload, order, [asked.fileno(), result.fileno(), theirs.fileno()])
-        end = _await_end(ours)
+        with theirs, _memory_file("request") as request:
+            request.write(asked)
+            request.flush()
+            parent = _send(preload, order, [request.fileno(), result.fileno(), theirs.fileno()])
+        try:
+            end = _await_end(ours)
+        except _NeverBegunError:
+            _discard(preload, parent)
+            raise
         result.seek(0)
         return _value(end, result.read())
+
+
+def _discard(preload: tuple[str, ...], parent: Parent) -> None:
+    with _lock:
+        if _parents.get(preload) is parent:
+            del _parents[preload]
+    parent.close()
 
 
 def shutdown() -> None:
@@ -129,7 +157,7 @@ def _request(function: str, request: JSON, limits: Limits) -> dict[str, JSON]:
     }
 
 
-def _send(preload: tuple[str, ...], order: bytes, descriptors: list[int]) -> None:
+def _send(preload: tuple[str, ...], order: bytes, descriptors: list[int]) -> Parent:
     with _lock:
         parent = _parents.get(preload)
         if parent is not None and not parent.alive:
@@ -140,7 +168,9 @@ def _send(preload: tuple[str, ...], order: bytes, descriptors: list[int]) -> Non
     try:
         socket.send_fds(parent.control, [order], descriptors)
     except OSError as error:
-        raise StageError(FailureKind.INTERRUPTED, f"the parent process of the measurements is gone: {error}") from error
+        _discard(preload, parent)
+        raise _NeverBegunError(str(error)) from error
+    return parent
 
 
 def _await_end(status: socket.socket) -> Mapping[str, Any]:
@@ -152,8 +182,10 @@ def _await_end(status: socket.socket) -> Mapping[str, Any]:
             if "exit" in message:
                 return message
             pid = message["pid"]
-    if pid:
-        system.kill_group(pid)  # the child dies with its parent; what it started may not
+    if not pid:
+        why = "killed"
+        raise _NeverBegunError(why)
+    system.kill_group(pid)  # the child dies with its parent; what it started may not
     raise StageError(FailureKind.INTERRUPTED, "the parent process of the measurements was killed")
 
 
