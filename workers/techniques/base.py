@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
-    from autoopt.task.prepared import PreparedTask
 
     from autoopt.records import Params, Signature
+    from autoopt.task.prepared import PreparedTask
 
 Facts: TypeAlias = Mapping[str, bool | int | float | str]
 
