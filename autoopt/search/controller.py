@@ -154,6 +154,7 @@ def _run(
     if front is not None and not stopped:
         publisher.phase("confirming")
         confirm(front, folder, place, store, options.stop.is_set)
+        publisher.told(conductor.outcomes())
     publisher.phase("reporting")
     return publisher.finish(complete=not stopped)
 
