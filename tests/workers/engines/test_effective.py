@@ -116,12 +116,16 @@ def test_an_idle_session_of_two_threads_burns_no_processor_time(
         import numpy as np
         signature = Signature("array", (TensorSpec("x", (3, 16, 16), "float32"),))
         session = engine({name!r}).load(__import__("pathlib").Path({str(tmp_path)!r}), Deployment({name!r}, threads=2), signature)
-        for _ in range(50):
-            session((np.ones((1, 3, 16, 16), np.float32),))
-        before = time.process_time()
-        time.sleep(0.5)
-        print(time.process_time() - before)
+        idle = []
+        for _ in range(5):
+            for _ in range(50):
+                session((np.ones((1, 3, 16, 16), np.float32),))
+            before = time.process_time()
+            time.sleep(0.3)
+            idle.append(time.process_time() - before)
+        print(min(idle))
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    # ONNX Runtime left to itself spins on for about 0.036 s.
+    # ONNX Runtime left to itself spins on for about 0.036 s every time; the least of a few pauses is free of what else
+    # a process does now and then (its threads' start, on a busy machine).
     assert float(done.stdout) < 0.01
