@@ -34,7 +34,7 @@ class Standing:
     epochs: float
     """Trained so far; 0 before training."""
     next_epochs: float
-    """What the next rung adds."""
+    """What the next rung adds; 0 after the last."""
     score: float | None = None
     """After the last rung, on validation data, in the training framework."""
     seconds_per_epoch: float | None = None
@@ -46,8 +46,8 @@ class Gate(Protocol):
     def admit(self, standing: Standing) -> Eliminated | None:
         """None to go on to the next rung; the outcome where the candidate ends here."""
 
-    def release(self, candidate: Candidate) -> None:
-        """The candidate trains no more: others may."""
+    def release(self, standing: Standing) -> None:
+        """The candidate has trained all that it is to train: others may."""
 
 
 class OpenGate:
@@ -57,7 +57,7 @@ class OpenGate:
         """Go on."""
         return None
 
-    def release(self, candidate: Candidate) -> None:
+    def release(self, standing: Standing) -> None:
         """Nobody waits."""
 
 
@@ -117,22 +117,25 @@ def _train(
     timing = journey.go(plan.probe(candidate, network, setup).stages)
     facts: dict[str, Any] = {}
     done = 0.0
-    for rung in rungs:
-        standing = Standing(
+
+    def standing(next_epochs: float) -> Standing:
+        return Standing(
             candidate=candidate,
             speedup=timing["speedup"]["value"],
             speedup_high=timing["speedup"]["high"],
             epochs=done,
-            next_epochs=rung.step_epochs,
+            next_epochs=next_epochs,
             score=facts.get("score"),
             seconds_per_epoch=facts.get("seconds_per_epoch"),
         )
-        eliminated = gate.admit(standing)
+
+    for rung in rungs:
+        eliminated = gate.admit(standing(rung.step_epochs))
         if eliminated is not None:
             return Eliminated(
                 eliminated.rung, eliminated.reason, eliminated.speedup, eliminated.score, tuple(journey.runs)
             )
         facts = journey.go(rung.stages)
         done = rung.epochs
-    gate.release(candidate)
+    gate.release(standing(0.0))
     return None

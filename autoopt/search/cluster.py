@@ -38,9 +38,13 @@ ENVIRONMENT = {
 }
 
 
+BUILDERS = 2
+"""At least, though they only get what is left over: one that compiles for half a minute must not hold up the others."""
+
+
 def slots(cores: Cores) -> dict[str, float]:
     """A node's custom resources."""
-    return {"lane": 1, "trainer": cores.trainers, "builder": max(1, len(cores.work) // 2)}
+    return {"lane": 1, "trainer": cores.trainers, "builder": max(BUILDERS, len(cores.work) // 2)}
 
 
 def needs(role: str, cores: Cores) -> dict[str, float]:

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from autoopt.errors import StoreError
+from autoopt.errors import AutooptError
 from autoopt.records import Candidate, Failed, Outcome
 from autoopt.search.budget import BudgetClock
 from autoopt.search.elimination import Judge, make_judge
-from autoopt.search.proposals import View, make_view, propose
+from autoopt.search.proposals import QUEUE_A_TRAINER, View, make_view, propose
 from autoopt.search.study import CandidateStudy, Decided
 
 # Starting a coordinating process costs seconds of a core, which the first config needs more: begin with few.
@@ -27,20 +27,28 @@ Listener: TypeAlias = Callable[[Sequence[Row]], None]
 class Conductor:
     """Thread-safe: Tune's loop asks and tells, a watcher stops."""
 
-    def __init__(self, study: CandidateStudy, reference: Candidate, clock: BudgetClock, listen: Listener) -> None:
+    def __init__(
+        self, study: CandidateStudy, reference: Candidate, clock: BudgetClock, listen: Listener, trainers: int = 1
+    ) -> None:
         self._study = study
+        self._trainers = trainers
         self._reference = reference
         self._clock = clock
         self._listen = listen
         self._lock = threading.RLock()
         self._stopping = False
         self._exhausted = False
-        self._aborted: str | None = None
+        self._aborted: AutooptError | None = None
 
     @property
     def finished(self) -> bool:
         """Whether nothing new is handed out any more."""
         return self._stopping or self._exhausted or self._clock.left_s == 0.0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether what runs must end, too."""
+        return self._stopping
 
     def next(self) -> tuple[int, Candidate] | None:
         """The next candidate; None while the budget's candidates are all in flight, or when the space is used up."""
@@ -53,7 +61,10 @@ class Conductor:
             view = make_view(self._study.space, rows(decided), self._reference, running)
             if not self._study.waits and self._too_early(view, running):
                 return None
-            asked = self._study.ask(propose(view, self._clock.share_used(len(decided))) if view else ())
+            crowded = view is not None and view.queue() > QUEUE_A_TRAINER * self._trainers
+            proposals = propose(view, new_networks=not crowded) if view else ()
+            # The sampler would most likely bring one more that has to be trained.
+            asked = self._study.ask(proposals, sample=not crowded)
             if asked is None:
                 self._exhausted = in_flight == 0
                 return None
@@ -93,15 +104,15 @@ class Conductor:
         """Hand out nothing more."""
         self._stopping = True
 
-    def abort(self, message: str) -> None:
-        """Stop because the store failed; `check` raises it."""
-        self._aborted = message
+    def abort(self, error: AutooptError) -> None:
+        """Stop because the search cannot go on (the store failed, the reference cannot be measured); `check` raises it."""
+        self._aborted = error
         self.stop()
 
     def check(self) -> None:
-        """Nothing, or StoreError where the store failed."""
+        """Nothing, or the error that ended the search."""
         if self._aborted is not None:
-            raise StoreError(self._aborted)
+            raise self._aborted
 
 
 def rows(decided: Sequence[Decided]) -> list[Row]:

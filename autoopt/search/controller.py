@@ -12,15 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autoopt.errors import AutooptError, StageError
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
-from autoopt.records import Candidate
 from autoopt.records.job import Progress
 from autoopt.search import cluster
 from autoopt.search.budget import BudgetClock, parse_budget
@@ -29,21 +27,21 @@ from autoopt.search.conductor import Conductor, Row
 from autoopt.search.history import History
 from autoopt.search.journal import open_journal
 from autoopt.search.preparation import Prepared, prepare_job
-from autoopt.search.proposals import practitioners_list
+from autoopt.search.proposals import QUEUE_A_TRAINER, practitioners_list
 from autoopt.search.publish import Publisher
 from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import parse_space
 from autoopt.workers import process
-from autoopt.workers.stages import plan
 from autoopt.workers.stages.setup import share_cores
 from autoopt.workers.store.local import LocalStore
 
-# Candidates in flight: one is timed, one is built, a few need no training; for each that trains three wait at the desk,
-# so that it has a choice.
-IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 4, 4
-# Of the practitioner's list, while the reference is measured.
-BUILT_MEANWHILE = 3
+if TYPE_CHECKING:
+    from autoopt.search.groundwork import Groundwork
+
+# Candidates in flight: one is timed, some are built, a few need no training; for each that trains others wait at the desk
+# (`QUEUE_A_TRAINER`), so that it has a choice.
+IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 5, 1 + QUEUE_A_TRAINER
 # Kept back from a time budget, for confirming on the test split and for the report.
 RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.17, 15.0, 300.0
 WATCH_S = 0.5
@@ -126,6 +124,7 @@ def _run(
     clock: BudgetClock,
 ) -> Front | None:
     from autoopt.search.confirm import confirm
+    from autoopt.search.groundwork import Groundwork
 
     store = LocalStore(Path(place.store))
     study = CandidateStudy(open_journal(folder.study_path), prepared.space, seed=prepared.setup.seed)
@@ -141,13 +140,16 @@ def _run(
         history.learn(rows)
         publisher.told(rows)
 
-    conductor = Conductor(study, prepared.setup.reference, search_clock, told)
+    trainers = prepared.setup.cores.trainers
+    conductor = Conductor(study, prepared.setup.reference, search_clock, told, trainers)
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
     publisher.start(prepared, exporter, dashboard, conductor.outcomes())
-    _measure_reference(prepared, place, store, options.stop.is_set)
+    groundwork = Groundwork(prepared, place, store, options.stop)
     publisher.phase("searching")
-    if not search_clock.exhausted(len(conductor.outcomes())):
-        _search(conductor, place, folder, options, deadline)
+    if search_clock.exhausted(len(conductor.outcomes())):
+        groundwork.lay_reference()
+    else:
+        _search(conductor, groundwork, place, folder, options, deadline)
     conductor.check()
     front = publisher.front()
     stopped = options.stop.is_set()
@@ -170,37 +172,14 @@ def _deadline(clock: BudgetClock) -> float | None:
     return None if clock.left_s is None else time.time() + clock.left_s - _reserve_s(clock)
 
 
-def _measure_reference(prepared: Prepared, place: Any, store: LocalStore, must_stop: Callable[[], bool]) -> None:
-    """Every measurement is paired with the reference, so it comes before everything else."""
-    from autoopt.search.remote import run_stage
-
-    setup = prepared.setup
-
-    def build(candidate: Candidate) -> None:
-        """What fails here fails again as that candidate's own outcome."""
-        with suppress(StageError):
-            for stage in plan.measurement(candidate, plan.original(setup), setup, "validation").stages[:-1]:
-                run_stage(stage, place, store, must_stop)
-
-    with ThreadPoolExecutor(1) as beside:
-        # The builder has nothing to do meanwhile, and the first configs are then only to be measured.
-        for proposal in practitioners_list(prepared.space)[:BUILT_MEANWHILE]:
-            beside.submit(build, proposal.candidate)
-        try:
-            for stage in plan.measurement(setup.reference, plan.original(setup), setup, "validation").stages:
-                run_stage(stage, place, store, must_stop)
-        except StageError as error:
-            beside.shutdown(cancel_futures=True)
-            if error.kind.transient and must_stop():
-                return
-            message = (
-                f"the reference ({setup.reference.describe()}) could not be measured: {error.message} "
-                f"The logs are in {place.logs}"
-            )
-            raise AutooptError(message) from error
-
-
-def _search(conductor: Conductor, place: Any, folder: JobFolder, options: Options, deadline: float | None) -> None:
+def _search(
+    conductor: Conductor,
+    groundwork: Groundwork,
+    place: Any,
+    folder: JobFolder,
+    options: Options,
+    deadline: float | None,
+) -> None:
     """Run Tune until the budget is used or the job is stopped."""
     import ray
     from ray import tune
@@ -214,7 +193,11 @@ def _search(conductor: Conductor, place: Any, folder: JobFolder, options: Option
         .options(name=f"training desk {folder.path.name}")
         .remote(place.setup.cores.trainers, deadline)
     )
-    with _watching(conductor, desk, options.stop):
+
+    def begin() -> None:
+        ray.get(desk.begin.remote())
+
+    with _watching(conductor, desk, options.stop), groundwork.beside(begin, conductor.abort):
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),
             tune_config=tune.TuneConfig(
@@ -252,6 +235,7 @@ def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterato
                 judge = newest
             if stop.is_set():
                 conductor.stop()
+            if conductor.stopping:
                 ray.get(desk.stop.remote())
 
     thread = threading.Thread(target=watch, name="watcher", daemon=True)

@@ -1,15 +1,16 @@
 """The training desk: who may train next, who is eliminated, and when everybody must stop.
 
 A single Ray actor of the job holds it, since candidates run in processes of their own. Training is the dear part of a
-search, so a free trainer goes to the candidate that promises most *now*, and everyone who waits is judged again by the
-front as it stands. A right to train is a lease that lapses when its holder falls silent: a dead process blocks nobody.
+search, so a free trainer goes to the candidate that promises most *now* by second of training, and everyone who waits is
+judged again by the front as it stands. A right to train is a lease that lapses when its holder falls silent: a dead process blocks nobody.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 
 from autoopt.records import Eliminated
 from autoopt.search.elimination import RESERVE_S, Judge, Judgement
@@ -37,9 +38,12 @@ class _Waiting:
 
 @dataclass
 class _Lease:
+    began: float
     heard_at: float
     until: float
     """When its rung should be done."""
+    epochs: float
+    """Of its rung."""
 
 
 class TrainingDesk:
@@ -52,9 +56,21 @@ class TrainingDesk:
         self._deadline = deadline
         self._clock = clock
         self._leases: dict[str, _Lease] = {}
-        self._pace_s = 0.0
+        self._work: list[float] = []
+        """Seconds per epoch times speed-up, of each network that has trained: about the same for all."""
+        self._beside_s: list[float] = []
+        """What rungs took beyond training: start, teacher's outputs, validation."""
         self._waiting: dict[str, _Waiting] = {}
+        self._begun = False
         self._stopping = False
+
+    def begin(self) -> None:
+        """The reference has been measured, which every measurement is paired with."""
+        self._begun = True
+
+    def begun(self) -> bool:
+        """Whether candidates may begin."""
+        return self._begun
 
     def learn(self, judge: Judge) -> None:
         """Judge by this from now on: the front has changed."""
@@ -71,7 +87,8 @@ class TrainingDesk:
     def ask(self, standing: Standing) -> Answer:
         """May this candidate train its next rung? A lease that it held for the last rung is given back."""
         name, now = standing.candidate.id, self._clock()
-        self._leases.pop(name, None)
+        self._note(standing, now)
+        standing = replace(standing, seconds_per_epoch=standing.seconds_per_epoch or self._expected_pace(standing))
         left_s = None if self._deadline is None else self._deadline - now
         # Without a measured reference there is nothing to judge by.
         judgement = self._judge.judge(standing, left_s) if self._judge else Judgement(None)
@@ -87,8 +104,13 @@ class TrainingDesk:
         if len(self._leases) >= self._trainers or self._best_waiting() != name:
             return Answer(go=False)
         waited = self._waiting.pop(name)
-        self._leases[name] = _Lease(now, now + waited.needed_s)
+        self._leases[name] = _Lease(now, now, now + waited.needed_s, standing.next_epochs)
         return Answer(go=True)
+
+    def done(self, standing: Standing) -> None:
+        """The candidate has trained all that it is to train: its lease is given back."""
+        self._note(standing, self._clock())
+        self._waiting.pop(standing.candidate.id, None)
 
     def heartbeat(self, name: str) -> bool:
         """The candidate is alive (a lease that it holds is renewed); returns whether it must stop."""
@@ -97,15 +119,25 @@ class TrainingDesk:
         return self.stopping()
 
     def leave(self, name: str) -> None:
-        """The candidate has ended, or trains no more."""
+        """The candidate has ended."""
         self._leases.pop(name, None)
         self._waiting.pop(name, None)
 
+    def _note(self, standing: Standing, now: float) -> None:
+        """Give back the lease of the last rung, and learn from it how long rungs take."""
+        lease, pace = self._leases.pop(standing.candidate.id, None), standing.seconds_per_epoch
+        if lease is not None and pace is not None:
+            self._work.append(pace * standing.speedup)
+            self._beside_s.append(max(0.0, now - lease.began - pace * lease.epochs))
+
+    def _expected_pace(self, standing: Standing) -> float | None:
+        """Seconds per epoch of a network that has not trained yet, as the others' were; None where none has."""
+        return median(self._work) / standing.speedup if self._work else None
+
     def _needed_s(self, standing: Standing) -> float:
-        """Seconds for the next rung; at the pace of those before it where the candidate has not trained yet."""
-        if standing.seconds_per_epoch is not None:
-            self._pace_s = standing.seconds_per_epoch
-        return self._pace_s * standing.next_epochs
+        """Seconds for the next rung."""
+        beside_s = median(self._beside_s) if self._beside_s else 0.0
+        return (standing.seconds_per_epoch or 0.0) * standing.next_epochs + beside_s
 
     def _done_after_s(self, name: str, now: float) -> float:
         """When the candidate's turn would end, in seconds from now, if nobody overtakes it."""

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoopt.records import Candidate, Eliminated
-from autoopt.search.standings import Learning, Point, Row, Scale, learn, measured, pareto
+from autoopt.search.learning import Learning, family_of, learn
+from autoopt.search.standings import Point, Row, Scale, measured, pareto
 from autoopt.space import Space
 from autoopt.workers.entry import Standing
 
-RESERVE_S = 5.0
-"""Seconds kept for building and measuring what has been trained."""
+RESERVE_S = 12.0
+"""Seconds kept for quantizing, building and measuring what has been trained."""
 _HOPE = 0.1
 
 
@@ -36,6 +37,7 @@ class Judgement:
 
     eliminated: Eliminated | None
     promise: float = 0.0
+    """Expected gain in hypervolume by second of training: what orders those who wait."""
 
 
 def could_enter(points: Sequence[Point], latency_ms: float, optimistic_score: float, scale: Scale) -> Verdict:
@@ -72,6 +74,49 @@ def fits(seconds_needed: float | None, seconds_left: float | None) -> bool:
     return seconds_needed is None or seconds_left is None or seconds_needed <= seconds_left
 
 
+def worth(  # noqa: PLR0913 (what is known of a network in training)
+    points: Sequence[Point],
+    scale: Scale,
+    learning: Learning,
+    latency_ms: float,
+    score: float,
+    epochs: float,
+    *,
+    until: float | None = None,
+    seconds_per_epoch: float = 1.0,
+    seconds_left: float | None = None,
+) -> float:
+    """What training on is worth: of the rungs ahead that the time allows, the most gain to be expected by second.
+
+    By second, because a trainer is what a search has least of: the network that is nearly finished comes before one of the
+    same promise that has not begun, and a small one before a large one. What may be hoped for counts a little, so that a gain
+    that nobody expects is still tried when there is nothing better.
+
+    Args:
+        points: the front.
+        scale: what counts as gain.
+        learning: what training is expected to bring.
+        latency_ms: the network's, where it is served fastest.
+        score: after ``epochs``; for a network that was not trained, the one that the first rung is expected to bring.
+        epochs: trained so far.
+        until: the next rung, where the space's rungs are not all that there is.
+        seconds_per_epoch: its pace.
+        seconds_left: for training; None where time is no limit.
+    """
+    hoped = learning.optimistic(score, epochs, scale)
+    best = 0.0
+    for rung in sorted({*learning.rungs, *(() if until is None else (until,))}):
+        seconds = seconds_per_epoch * (rung - epochs)
+        if seconds <= 0:
+            continue
+        if seconds_left is not None and seconds + RESERVE_S > seconds_left:
+            break
+        since = epochs if epochs > 0 else learning.rungs[0] if learning.rungs else 0.0
+        expected = scale.gain(points, (learning.expected(score, since, rung, scale), latency_ms))
+        best = max(best, (expected + _HOPE * scale.gain(points, (hoped, latency_ms))) / seconds)
+    return best
+
+
 @dataclass(frozen=True)
 class Judge:
     """Judges standings by the front as it is now. Plain data: it is sent to where candidates ask."""
@@ -79,6 +124,7 @@ class Judge:
     points: tuple[Point, ...]
     scale: Scale
     learning: Learning
+    space: Space
 
     def judge(self, standing: Standing, seconds_left: float | None) -> Judgement:
         """Go on, or end here? With the promise that orders those who wait."""
@@ -92,7 +138,7 @@ class Judge:
         if not fits(needed, seconds_left):
             reason = f"training {standing.next_epochs:g} epochs takes {needed:.0f} s; {seconds_left:.0f} s are left"
             return Judgement(_eliminated(standing, "budget", reason))
-        return Judgement(None, self._promise(standing, optimistic))
+        return Judgement(None, self._promise(standing, seconds_left))
 
     def optimistic_score(self, standing: Standing) -> float:
         """The best score that the candidate may reach at the last rung."""
@@ -100,16 +146,28 @@ class Judge:
             return self.scale.reference_score
         return self.learning.optimistic(standing.score, standing.epochs, self.scale)
 
-    def _promise(self, standing: Standing, optimistic: float) -> float:
-        """The gain at the score to be expected, and a little for what may be hoped.
+    def _promise(self, standing: Standing, seconds_left: float | None) -> float:
+        latency_ms = self.scale.reference_latency_ms / standing.speedup
+        known = standing.seconds_per_epoch is not None
+        return worth(
+            self.points,
+            self.scale,
+            self.learning,
+            latency_ms,
+            self._start(standing, latency_ms) if standing.score is None else standing.score,
+            standing.epochs,
+            until=standing.epochs + standing.next_epochs,
+            # A small network trains as much faster as it runs faster, roughly.
+            seconds_per_epoch=standing.seconds_per_epoch or 1.0 / standing.speedup,
+            seconds_left=seconds_left if known else None,
+        )
 
-        By hope alone, whoever is not trained yet would always come before those who have shown what they can do.
-        """
-        scale = self.scale
-        pessimistic = scale.floor if standing.score is None else standing.score
-        latency_ms = scale.reference_latency_ms / standing.speedup
-        expected = scale.gain(self.points, ((pessimistic + optimistic) / 2, latency_ms))
-        return expected + _HOPE * scale.gain(self.points, (optimistic, latency_ms))
+    def _start(self, standing: Standing, latency_ms: float) -> float:
+        """The score after the first rung that is to be expected of a network that has not been trained."""
+        doublings = self.learning.doublings(standing.candidate.deployment, latency_ms)
+        if doublings is None:
+            return (self.scale.floor + self.scale.reference_score) / 2
+        return self.learning.expected_start(family_of(self.space, standing.candidate), doublings, self.scale)
 
 
 def make_judge(space: Space, rows: Sequence[Row], reference: Candidate) -> Judge | None:
@@ -119,7 +177,7 @@ def make_judge(space: Space, rows: Sequence[Row], reference: Candidate) -> Judge
     if base is None:
         return None
     scale = Scale(base.score, base.latency_ms, space.max_drop_of_interest)
-    return Judge(tuple(config.point for config in pareto(configs)), scale, learn(space, configs, scale))
+    return Judge(tuple(config.point for config in pareto(configs)), scale, learn(space, configs, scale), space)
 
 
 def _rung(standing: Standing) -> str:

@@ -3,34 +3,36 @@
 In this order:
 
 * the *practitioner's list*: every engine and precision with the network unchanged, so that a useful front stands early;
+* *promotions*: a network near the front that was trained little, with the next rung (successive halving: Jamieson and
+  Talwalkar, AISTATS 2016; who is promoted is decided by what it promises). They only queue here: who trains next is decided
+  where they wait, by what each is worth;
 * *openers*: each way of changing the network by itself, gently and strongly, so that a sampler has something to learn from;
 * *follow-ups*: a network that was dear to train, in every other deployment that could put it on the front;
-* *promotions*: a network near the front that was trained little, with the next rung (successive halving: Jamieson and
-  Talwalkar, AISTATS 2016; who is promoted is decided by what it promises);
 * *neighbours* of the configs that contribute most to the front: local search.
 
-The sampler takes its turns in between.
+The sampler takes its turns in between. While many wait to be trained, no new network joins them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
 from autoopt.records import Candidate, Deployment
-from autoopt.search.elimination import could_enter
+from autoopt.search.elimination import could_enter, worth
+from autoopt.search.learning import Learning, learn
 from autoopt.search.moves import deployments, neighbours, redeployed, started, trained_to
-from autoopt.search.standings import Config, Learning, Point, Row, Scale, learn, measured, network_id, pareto
+from autoopt.search.standings import Config, Point, Row, Scale, measured, network_id, pareto, trained_id
 from autoopt.search.telling import Proposal
 from autoopt.space import Listed, Space, StepChoice, Value, recompose
 
 SURPRISE = 0.6
 """The best engine changes with the shape of a network: a predicted latency may turn out this much lower."""
-ENDGAME = 0.75
-"""From this share of the budget on, what is known is finished before anything new is begun."""
+QUEUE_A_TRAINER = 4
+"""So many may wait for each trainer, that there is a choice; more would only keep others from being measured."""
 _HOPE = 0.1
 _SAMPLERS_TURN = 3
 
@@ -61,6 +63,23 @@ class View:
         """Identifiers of candidates that have ended or run."""
         return frozenset(candidate.id for candidate in self.candidates())
 
+    @cached_property
+    def changed(self) -> dict[str, list[Config]]:
+        """The configs of each changed network, as far as it was trained: serving it otherwise is cheap."""
+        groups = _by(self.configs, lambda config: trained_id(self.space, config.candidate))
+        groups.pop("", None)
+        return groups
+
+    def queue(self) -> int:
+        """How many of the running have a network to be trained."""
+        space = self.space
+        return sum(space.trained_for(c) is not None and trained_id(space, c) not in self.changed for c in self.running)
+
+    def begins(self, candidate: Candidate) -> bool:
+        """Whether a network would have to be trained from its beginning."""
+        known = {network_id(self.space, config.candidate) for config in self.configs}
+        return self.space.trained_for(candidate) is not None and network_id(self.space, candidate) not in known
+
     def candidates(self) -> Iterator[Candidate]:
         """All that have ended or run."""
         yield from (candidate for _, candidate, _ in self.rows)
@@ -79,15 +98,18 @@ def make_view(
     return View(space, tuple(rows), tuple(running), scale, configs, learn(space, configs, scale))
 
 
-def propose(view: View, share_used: float = 0.0) -> Iterator[Proposal]:
+def propose(view: View, *, new_networks: bool = True) -> Iterator[Proposal]:
     """Proposals for the next candidate, the best first, none that is known; nothing when it is the sampler's turn.
 
     Args:
         view: the search as it stands.
-        share_used: how much of the budget is used, in [0, 1].
+        new_networks: whether a network may be begun that nobody has trained yet.
     """
-    ordered = itertools.chain(practitioners_list(view.space), openers(view), follow_ups(view), _turn(view, share_used))
-    return (proposal for proposal in ordered if proposal.candidate.id not in view.known)
+    ordered = itertools.chain(
+        practitioners_list(view.space), promotions(view), openers(view), follow_ups(view), _turn(view)
+    )
+    fresh = (proposal for proposal in ordered if proposal.candidate.id not in view.known)
+    return (proposal for proposal in fresh if new_networks or not view.begins(proposal.candidate))
 
 
 def practitioners_list(space: Space) -> list[Proposal]:
@@ -114,14 +136,11 @@ def openers(view: View) -> Iterator[Proposal]:
 def follow_ups(view: View) -> list[Proposal]:
     """Changed networks in the deployments in which they could enter the front, by promise."""
     space, scale, points = view.space, view.scale, view.points
-    plain = {c.candidate.deployment: c.latency_ms for c in view.configs if not space.network(c.candidate)}
     found = []
-    for configs in _by(view.configs, lambda config: str(space.network(config.candidate))).values():
-        if not space.network(configs[0].candidate):
-            continue
+    for configs in view.changed.values():
         best = max(config.score for config in configs)
         for other in redeployed(space, configs[0].candidate):
-            latency_ms = _expected_latency(other.deployment, configs, plain)
+            latency_ms = _expected_latency(other.deployment, configs, view.learning.plain_ms)
             if other.id in view.known or latency_ms is None:
                 continue
             verdict = could_enter(points, latency_ms * SURPRISE, best, scale)
@@ -153,9 +172,12 @@ def promotions(view: View) -> list[Proposal]:
         verdict = could_enter(view.points, fastest.latency_ms, optimistic, scale)
         promoted = trained_to(space, fastest.candidate, following)
         if verdict.keep and promoted is not None:
-            expected = scale.gain(view.points, ((score + optimistic) / 2, fastest.latency_ms))
+            pace = fastest.latency_ms / scale.reference_latency_ms
+            promise = worth(
+                view.points, scale, view.learning, fastest.latency_ms, score, longest, seconds_per_epoch=pace
+            )
             why = f"trained for {longest:g} epochs; {following:g} may bring it forward"
-            found.append(Proposal(promoted, why, expected + _HOPE * verdict.promise))
+            found.append(Proposal(promoted, why, promise))
     return sorted(found, key=lambda proposal: -proposal.promise)
 
 
@@ -165,22 +187,39 @@ def local_moves(view: View) -> Iterator[Proposal]:
     layer = [config for _, config in sorted(contributions, key=lambda pair: -pair[0])]
     behind = pareto(config for config in view.configs if config not in layer)
     for parents in (layer, list(behind)):
-        around = [neighbours(view.space, parent.candidate) for parent in parents]
+        around = [_near(view, parent) for parent in parents if _promising(view, parent)]
         for candidate in itertools.chain.from_iterable(itertools.zip_longest(*around)):
             if candidate is not None:
                 yield Proposal(candidate, "a neighbour of a config on the front")
 
 
-def _turn(view: View, share_used: float) -> Iterator[Proposal]:
-    """Whose turn it is: of four one is the sampler's, two begin with promotions, one is local search; the end is for promotions.
+def _near(view: View, parent: Config) -> Iterator[Candidate]:
+    return (other for other in neighbours(view.space, parent.candidate) if _worth_serving(view, other))
+
+
+def _promising(view: View, config: Config) -> bool:
+    """Whether the config is of interest, or may be once it has been trained on."""
+    epochs = view.space.trained_for(config.candidate)
+    best = config.score if epochs is None else view.learning.optimistic(config.score, epochs, view.scale)
+    return best >= view.scale.floor
+
+
+def _worth_serving(view: View, candidate: Candidate) -> bool:
+    """Not where the network is known and would come out behind the front: a slow engine stays slow."""
+    configs = view.changed.get(trained_id(view.space, candidate))
+    latency_ms = _expected_latency(candidate.deployment, configs, view.learning.plain_ms) if configs else None
+    if configs is None or latency_ms is None:
+        return True
+    return could_enter(view.points, latency_ms * SURPRISE, max(c.score for c in configs), view.scale).keep
+
+
+def _turn(view: View) -> Iterator[Proposal]:
+    """Of four turns one is the sampler's, the others are local search.
 
     In the tests' landscape local search alone did as well (short budgets) or better (long ones) than with the sampler in
     every other turn; but that landscape is smooth, and only the sampler goes where nobody has been.
     """
-    turn = (len(view.rows) + len(view.running)) % 4
-    if share_used >= ENDGAME or turn in {0, 2}:
-        yield from promotions(view)
-    if turn != _SAMPLERS_TURN:
+    if (len(view.rows) + len(view.running)) % 4 != _SAMPLERS_TURN:
         yield from local_moves(view)
 
 
@@ -203,7 +242,7 @@ def _fastest_deployment(view: View) -> dict[str, Value]:
 
 
 def _expected_latency(
-    deployment: Deployment, configs: Sequence[Config], plain: dict[Deployment, float]
+    deployment: Deployment, configs: Sequence[Config], plain: Mapping[Deployment, float]
 ) -> float | None:
     """As the unchanged network's latencies relate: the median over the deployments in which this network was timed."""
     if deployment not in plain:

@@ -22,6 +22,7 @@ from autoopt.workers.store.local import LocalStore
 
 POLL_S = 1.0
 ASK_AGAIN_S = 0.5
+START_POLL_S = 0.2
 TIMELINE = "stages.jsonl"
 # A worker or node that dies is noticed late while retries burn at once: wait longer each time.
 RETRY_AFTER_S = (1.0, 5.0, 20.0)
@@ -120,6 +121,17 @@ class DeskGate:
     def __init__(self, desk: Any) -> None:
         self._desk = desk
 
+    def wait_for_start(self, candidate: Candidate) -> None:
+        """Until the reference has been measured: a coordinator takes seconds to start, so the first ones start before.
+
+        Raises:
+            StoppedError: the job stops.
+        """
+        while not ray.get(self._desk.begun.remote()):
+            if ray.get(self._desk.heartbeat.remote(candidate.id)):
+                raise StoppedError
+            time.sleep(START_POLL_S)
+
     def admit(self, standing: Standing) -> Eliminated | None:
         """None to go on; the outcome where the candidate ends here."""
         while True:
@@ -131,6 +143,6 @@ class DeskGate:
                 raise StoppedError
             time.sleep(ASK_AGAIN_S)
 
-    def release(self, candidate: Candidate) -> None:
+    def release(self, standing: Standing) -> None:
         """Give the trainer back while the candidate is served and measured."""
-        ray.get(self._desk.leave.remote(candidate.id))
+        ray.get(self._desk.done.remote(standing))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from autoopt.errors import FailureKind
+from autoopt.errors import FailureKind, StoreError
 from autoopt.records import Failed, Outcome, outcome_from_json, to_json
 from autoopt.search.conductor import Conductor
 
@@ -43,7 +43,7 @@ class ConductorSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         if told is None:
             store_error = (result or {}).get("store_error")
             if store_error is not None:
-                self._conductor.abort(store_error)
+                self._conductor.abort(StoreError(store_error))
             message = store_error or "the candidate's coordinating process died"
             outcome: Outcome = Failed("trial", FailureKind.INTERRUPTED, message)
         else:

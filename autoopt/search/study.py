@@ -86,11 +86,11 @@ class CandidateStudy:
         self._handles: dict[int, Trial] = {}
         self._decoded: dict[int, Decided] = {}
 
-    def ask(self, proposals: Iterable[Proposal] = ()) -> Asked | None:
+    def ask(self, proposals: Iterable[Proposal] = (), *, sample: bool = True) -> Asked | None:
         """The next candidate that was not handed out before.
 
         What waits comes first (interrupted candidates, `enqueue`), then the first new one of ``proposals``, then the
-        sampler's. None when every candidate of the space has been handed out.
+        sampler's (unless ``sample`` is False). None when every candidate of the space has been handed out.
         """
         waiting = self._ask_waiting()
         if waiting:
@@ -98,7 +98,7 @@ class CandidateStudy:
         seen = self.seen()
         fresh = next((proposal for proposal in proposals if proposal.candidate.id not in seen), None)
         if fresh is None:
-            return self._ask_sampler(seen)
+            return self._ask_sampler(seen) if sample else None
         self._enqueue(fresh.candidate, fresh.why, attempt=1)
         return self._ask_waiting()
 

@@ -11,8 +11,8 @@ from ray import tune
 
 from autoopt.errors import StoreError
 from autoopt.records import Candidate, Outcome, from_json, outcome_to_json
-from autoopt.records.outcome import Eliminated, Measured, outcome_name
-from autoopt.search.remote import DeskGate, Place, run_stage
+from autoopt.records.outcome import Eliminated, Failed, Measured, outcome_name
+from autoopt.search.remote import DeskGate, Place, StoppedError, run_stage
 from autoopt.workers.entry import evaluate
 from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.stage import Stage
@@ -41,7 +41,11 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         """Evaluate; never raises for what is the candidate's fault."""
         candidate = from_json(Candidate, self.config["candidate"])
         try:
-            outcome = evaluate(candidate, self._place.setup, self._run(candidate.id), DeskGate(self._desk))
+            gate = DeskGate(self._desk)
+            gate.wait_for_start(candidate)
+            outcome = evaluate(candidate, self._place.setup, self._run(candidate.id), gate)
+        except StoppedError as error:
+            outcome = Failed("start", error.kind, error.message)
         except StoreError as error:
             # The job must stop, and be resumable once there is room again.
             ray.get(self._desk.stop.remote())

@@ -126,7 +126,7 @@ def test_two_trainers_serve_two(clock: HandClock) -> None:
 def test_who_would_come_too_late_is_told_so_and_waits_no_longer(clock: HandClock) -> None:
     running, first, last = (replace(standing(depth), seconds_per_epoch=40.0) for depth in (0.1, 0.2, 0.3))
     promises = {first.candidate.id: 2.0, last.candidate.id: 1.0}
-    desk = desk_with(HandJudge(promises), clock, deadline=clock.now + 100)
+    desk = desk_with(HandJudge(promises), clock, deadline=clock.now + 110)
     assert desk.ask(running).go
     answer = desk.ask(first)
     assert not answer.go
@@ -139,6 +139,28 @@ def test_who_would_come_too_late_is_told_so_and_waits_no_longer(clock: HandClock
 
 def test_who_has_not_trained_yet_is_expected_to_take_as_long_as_the_others(clock: HandClock) -> None:
     known = replace(standing(0.1), seconds_per_epoch=90.0)
-    desk = desk_with(HandJudge(), clock, deadline=clock.now + 100)
+    desk = desk_with(HandJudge(), clock, deadline=clock.now + 110)
     assert desk.ask(known).go
+    desk.done(known)
+    clock.now += 10
     assert desk.ask(standing(0.2)).eliminated is not None
+
+
+def test_rungs_are_expected_to_take_what_the_last_ones_took_beyond_training(clock: HandClock) -> None:
+    known, other = replace(standing(0.1), seconds_per_epoch=40.0), replace(standing(0.2), seconds_per_epoch=40.0)
+    desk = desk_with(HandJudge(), clock, deadline=clock.now + 150)
+    assert desk.ask(known).go
+    clock.now += 70
+    desk.done(replace(known, epochs=1.0, next_epochs=0.0))
+    late = desk.ask(other).eliminated
+    assert late is not None, "80 s are left: 40 s of training, 30 s beside it, and the reserve"
+
+
+def test_a_faster_network_is_expected_to_train_faster(clock: HandClock) -> None:
+    known = replace(standing(0.1), seconds_per_epoch=90.0)
+    fast = replace(standing(0.2), speedup=8.0)
+    desk = desk_with(HandJudge(), clock, deadline=clock.now + 150)
+    assert desk.ask(known).go
+    desk.done(known)
+    assert desk.ask(standing(0.3)).eliminated is None
+    assert desk._needed_s(replace(fast, seconds_per_epoch=desk._expected_pace(fast))) == pytest.approx(22.5)

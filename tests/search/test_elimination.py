@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from autoopt.records import Candidate, Measured
-from autoopt.search.elimination import Judge, could_enter, fits, make_judge
-from autoopt.search.standings import MARGIN, PRIOR, Learning, Row, Scale, learn, measured, pareto
-from autoopt.space import Space, recompose
+from autoopt.search.elimination import RESERVE_S, Judge, could_enter, fits, make_judge, worth
+from autoopt.search.learning import Learning, learn
+from autoopt.search.standings import Scale, measured, pareto
+from autoopt.space import Space
 from autoopt.workers.entry import Standing
 
 Outcomes = Callable[[Candidate, float, float], Measured]
@@ -60,7 +61,7 @@ def test_what_takes_longer_than_there_is_does_not_fit() -> None:
 
 
 def judge_of(space: Space) -> Judge:
-    return Judge(POINTS, SCALE, learn(space, (), SCALE))
+    return Judge(POINTS, SCALE, learn(space, (), SCALE), space)
 
 
 def test_an_untrained_candidate_is_judged_by_its_latency_alone(space: Space, reference: Candidate) -> None:
@@ -74,7 +75,7 @@ def test_an_untrained_candidate_is_judged_by_its_latency_alone(space: Space, ref
 
 
 def test_the_optimistic_end_of_the_latencys_interval_decides(space: Space, reference: Candidate) -> None:
-    judge = Judge(((0.92, 0.5),), SCALE, learn(space, (), SCALE))
+    judge = Judge(((0.92, 0.5),), SCALE, learn(space, (), SCALE), space)
     assert judge.judge(Standing(reference, 3.9, 3.95, 0.0, 1.0), None).eliminated is not None
     assert judge.judge(Standing(reference, 3.9, 4.5, 0.0, 1.0), None).eliminated is None
 
@@ -94,49 +95,41 @@ def test_training_that_cannot_end_in_time_is_not_begun(space: Space, reference: 
     ended = judge.judge(late, 30.0).eliminated
     assert ended is not None
     assert ended.rung == "budget"
-    assert "60" in ended.reason or "65" in ended.reason
+    assert f"takes {60 + RESERVE_S:.0f} s" in ended.reason
     assert judge.judge(late, 100.0).eliminated is None
     assert judge.judge(late, None).eliminated is None
 
 
-def test_who_has_shown_what_he_can_do_comes_before_who_has_not(space: Space, reference: Candidate) -> None:
-    judge = judge_of(space)
-    untrained = judge.judge(standing(reference, 20.0), None).promise
-    trained = judge.judge(standing(reference, 20.0, score=0.915, epochs=1.0), None).promise
-    assert trained > untrained
+def test_an_untrained_network_promises_what_its_family_has_shown(space: Space, reference: Candidate) -> None:
+    plain = {reference.deployment: 0.4}
+    gentle = Learning(space.rungs, steepness={(): 0.01}, plain_ms=plain)
+    steep = Learning(space.rungs, steepness={(): 0.5}, plain_ms=plain)
+    promises = [
+        Judge(POINTS, SCALE, learning, space).judge(standing(reference, 20.0), None).promise
+        for learning in (gentle, steep)
+    ]
+    assert promises[0] > promises[1]
 
 
-def curve(space: Space, ratio: float, scores: dict[float, float], outcome: Outcomes) -> list[Row]:
-    rows = []
-    for number, (epochs, score) in enumerate(scores.items()):
-        candidate = recompose(space, {"pruning": True, "pruning.ratio": ratio, "recovery.epochs": epochs})
-        rows.append((number, candidate, outcome(candidate, score, 1.0)))
-    return rows
-
-
-def test_before_anything_is_known_the_hope_is_generous(space: Space) -> None:
+def test_training_is_worth_its_gain_by_second(space: Space) -> None:
     learning = learn(space, (), SCALE)
-    assert learning.shares[1.0] <= PRIOR
-    assert learning.optimistic(0.80, 0.0625, SCALE) > 0.90
+    new = worth(POINTS, SCALE, learning, 0.05, 0.88, 0.0)
+    begun = worth(POINTS, SCALE, learning, 0.05, 0.88, 1.0)
+    assert begun < new, "three epochs more for what one brings"
+    assert worth(POINTS, SCALE, learning, 0.05, 0.90, 1.0) > begun
+    assert worth(POINTS, SCALE, learning, 0.05, 0.88, 0.0, seconds_per_epoch=2.0) == pytest.approx(new / 2)
 
 
-def test_hope_is_learnt_from_networks_that_were_trained_on(space: Space, outcome: Outcomes) -> None:
-    rows: list[Row] = []
-    for ratio in (0.1, 0.2, 0.3):
-        rows += curve(space, ratio, {0.0625: 0.82, 0.25: 0.83, 1.0: 0.84}, outcome)
-    learning = learn(space, measured(rows), SCALE)
-    assert learning.shares[0.0625] == pytest.approx(0.9 * MARGIN)
-    assert learning.shares[4.0 if 4.0 in learning.shares else 1.0] <= PRIOR  # nobody has come so far
-    assert learning.optimistic(0.82, 0.0625, SCALE) < learn(space, (), SCALE).optimistic(0.82, 0.0625, SCALE)
-
-
-def test_hope_never_goes_beyond_the_reference_and_never_below_what_was_measured(space: Space) -> None:
+def test_what_the_time_does_not_allow_is_worth_nothing(space: Space) -> None:
     learning = learn(space, (), SCALE)
-    for score in (0.5, 0.9, 0.92, 0.93):
-        for epochs in (0.0625, 1.0, 4.0):
-            assert score <= learning.optimistic(score, epochs, SCALE) <= max(score, SCALE.reference_score)
-    assert learning.optimistic(0.9, 4.0, SCALE) == pytest.approx(0.9)
-    assert Learning().optimistic(0.9, 1.0, SCALE) == pytest.approx(0.9)
+
+    def left(seconds: float) -> float:
+        return worth(
+            POINTS, SCALE, learning, 0.05, 0.90, 0.25, seconds_per_epoch=40.0, seconds_left=seconds + RESERVE_S
+        )
+
+    assert left(29.0) == 0.0
+    assert 0.0 < left(31.0) <= left(1000.0)
 
 
 def test_there_is_no_judge_before_the_reference_is_measured(

@@ -165,13 +165,28 @@ def test_proposals_are_never_known_and_come_in_order(build: Build) -> None:
     assert len({p.candidate.id for p in found[:5]}) == 5
 
 
-def test_near_the_end_what_is_known_is_finished_first(build: Build) -> None:
+def test_what_is_begun_comes_before_what_is_new(build: Build) -> None:
     promising = build.candidate(student=True, student__depth=0.4)
-    view = build.view([(promising, 0.90, 0.1)])
-    done = [p.candidate for p in (*openers(view), *follow_ups(view))]
-    for running in (done, [*done, promising], [*done, promising, promising]):
-        late = next(iter(propose(build.view([(promising, 0.90, 0.1)], running=running), share_used=0.9)))
-        assert "may bring it forward" in late.why
+    assert "may bring it forward" in next(propose(build.view([(promising, 0.90, 0.1)]))).why
+
+
+def test_while_many_wait_for_training_no_new_network_is_proposed(build: Build) -> None:
+    promising = build.candidate(student=True, student__depth=0.4)
+    waiting = build.candidate(student=True, student__depth=0.8)
+    view = build.view([(promising, 0.90, 0.1)], running=[waiting])
+    assert view.queue() == 1
+    found = [proposal.candidate for proposal in propose(view, new_networks=False)]
+    assert found, "the network that is trained can be promoted and served otherwise"
+    assert not any(view.begins(candidate) for candidate in found)
+    assert any(view.begins(proposal.candidate) for proposal in propose(view))
+
+
+def test_a_known_network_is_not_served_where_it_would_come_out_behind_the_front(build: Build) -> None:
+    trained = build.candidate(student=True, student__depth=0.4, recovery__epochs=4.0)
+    view = build.view([(trained, 0.915, 0.1)])
+    eager = build.candidate("eager", "fp32", student=True, student__depth=0.4, recovery__epochs=4.0)
+    assert eager.id in {candidate.id for candidate in neighbours(build.space, trained)}
+    assert eager.id not in {proposal.candidate.id for proposal in local_moves(view)}
 
 
 def test_a_failed_candidate_is_not_proposed_again(build: Build, space: Space, reference: Candidate) -> None:

@@ -113,7 +113,7 @@ def full_search(space: Space, reference: Candidate, outcome: Outcomes, seed: int
     landscape, rows = Landscape(space, outcome), []
     while landscape.seconds < BUDGET_S:
         view = make_view(space, rows, reference)
-        asked = study.ask(propose(view, landscape.seconds / BUDGET_S) if view else ())
+        asked = study.ask(propose(view) if view else ())
         assert asked is not None
         study.tell(asked.number, landscape.evaluate(asked.candidate, make_judge(space, rows, reference)))
         rows = [(decided.number, decided.candidate, decided.outcome) for decided in study.outcomes()]
@@ -142,6 +142,3 @@ def test_the_search_beats_random_search_of_the_same_seconds(
     start = volume(listed)
     assert mean(map(volume, searched)) - start > 1.2 * (mean(map(volume, drawn)) - start)
     assert min(map(volume, searched)) > mean(map(volume, drawn))
-    # Most of what is eliminated is eliminated for nothing but a probe.
-    eliminated = [outcome for rows in searched for _, _, outcome in rows if isinstance(outcome, Eliminated)]
-    assert sum(outcome.rung == "latency" for outcome in eliminated) > 0

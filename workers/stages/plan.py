@@ -107,13 +107,41 @@ def training(candidate: Candidate, network: Network, setup: Setup) -> tuple[Rung
         start = 0.0
         for end in ends:
             params = {**step.params, "epochs": end - start, "offset": start}
-            teachers = tuple(_teachers(end, setup))
-            parents = tuple(stage.key for stage in teachers)
+            taught = tuple(teachers(end, setup))
+            parents = tuple(stage.key for stage in taught)
             stage = _technique_stage(technique, params, network, setup, Role.TRAINER, parents)
             network = Network(stage.key, network.format, outputs=stage.key)
-            rungs.append(Rung(end, end - start, (*teachers, stage), network))
+            rungs.append(Rung(end, end - start, (*taught, stage), network))
             start = end
     return tuple(rungs)
+
+
+def teachers(epochs: float, setup: Setup) -> Iterable[Stage]:
+    """The chunks of the teacher's outputs that training up to ``epochs`` reads."""
+    needed = min(setup.training_samples, round(epochs * setup.training_samples))
+    for start in range(0, needed, TEACHER_CHUNK):
+        yield Stage(
+            kind="teacher",
+            name="outputs",
+            params={"start": start, "stop": min(start + TEACHER_CHUNK, setup.training_samples)},
+            parents=(setup.task_key,),
+            role=Role.TRAINER,
+            timeout_s=setup.stage_timeout_s,
+            salt={"packages": versions(("torch",))},
+        )
+
+
+def original_outputs(split: str, setup: Setup) -> Stage:
+    """The original's outputs on a split, in the prepared task's own folder, where every measurement looks for them."""
+    return Stage(
+        kind="original",
+        name=split,
+        params={},
+        parents=(setup.task_key,),
+        role=Role.BUILDER,
+        timeout_s=setup.stage_timeout_s,
+        salt={"packages": versions(("torch", "onnxruntime"))},
+    )
 
 
 def probe(candidate: Candidate, network: Network, setup: Setup) -> Serving:
@@ -183,21 +211,6 @@ def _technique_stage(
         timeout_s=setup.stage_timeout_s,
         salt={"version": technique.version, "packages": versions(technique.packages)},
     )
-
-
-def _teachers(epochs: float, setup: Setup) -> Iterable[Stage]:
-    """The chunks of the teacher's outputs that training up to ``epochs`` reads."""
-    needed = min(setup.training_samples, round(epochs * setup.training_samples))
-    for start in range(0, needed, TEACHER_CHUNK):
-        yield Stage(
-            kind="teacher",
-            name="outputs",
-            params={"start": start, "stop": min(start + TEACHER_CHUNK, setup.training_samples)},
-            parents=(setup.task_key,),
-            role=Role.TRAINER,
-            timeout_s=setup.stage_timeout_s,
-            salt={"packages": versions(("torch",))},
-        )
 
 
 def _export_stage(target: str, network: Network, deployment: Deployment, setup: Setup) -> Stage:

@@ -135,6 +135,11 @@ def _teacher_outputs(work: Work) -> dict[str, Any]:
     return {"samples": len(indices)}
 
 
+def _original_outputs(work: Work) -> dict[str, Any]:
+    outputs = work.task.outputs_of_original(work.name, lambda line: print(line, flush=True))
+    return {"samples": len(outputs)}
+
+
 def _exported_outputs(original: Source, task: PreparedTask, indices: np.ndarray, out: Path) -> np.ndarray:
     """The original's first output for training samples, by ONNX Runtime: three times as fast as eager PyTorch."""
     from autoopt.workers import formats
@@ -216,6 +221,7 @@ def _measure_request(work: Work) -> dict[str, Any]:
 _FUNCTIONS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "technique": _technique,
     "teacher": _teacher_outputs,
+    "original": _original_outputs,
     "export": _export,
     "build": _build,
     "probe": _measure,
