@@ -20,6 +20,8 @@ from autoopt.workers.stages.stage import Stage
 
 Runner: TypeAlias = Callable[[Stage], Result]
 """Runs a stage somewhere and returns its result; raises StageError where it failed."""
+Known: TypeAlias = Callable[[Stage], bool]
+"""Whether the store has the stage's result."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Standing:
     score: float | None = None
     """After the last rung, on validation data, in the training framework."""
     seconds_per_epoch: float | None = None
+    cached: bool = False
+    """Whether the store has the next rung already: going on costs nothing."""
 
 
 class Gate(Protocol):
@@ -66,6 +70,7 @@ class _Journey:
     """A candidate on its way: where it is, and what its stages cost so far."""
 
     run: Runner
+    known: Known
     stage: Stage | None = None
     runs: list[StageRun] = field(default_factory=list)
 
@@ -80,12 +85,12 @@ class _Journey:
         return facts
 
 
-def evaluate(candidate: Candidate, setup: Setup, run: Runner, gate: Gate) -> Outcome:
+def evaluate(candidate: Candidate, setup: Setup, run: Runner, gate: Gate, known: Known = lambda _: False) -> Outcome:
     """Take a candidate through its stages.
 
     Failures of stages are outcomes; only errors that are not the candidate's (`StoreError`) are raised.
     """
-    journey = _Journey(run)
+    journey = _Journey(run, known)
     try:
         outcome = _evaluate(candidate, setup, journey, gate)
     except StageError as error:
@@ -118,7 +123,7 @@ def _train(
     facts: dict[str, Any] = {}
     done = 0.0
 
-    def standing(next_epochs: float) -> Standing:
+    def standing(next_epochs: float, *, cached: bool = False) -> Standing:
         return Standing(
             candidate=candidate,
             speedup=timing["speedup"]["value"],
@@ -127,10 +132,11 @@ def _train(
             next_epochs=next_epochs,
             score=facts.get("score"),
             seconds_per_epoch=facts.get("seconds_per_epoch"),
+            cached=cached,
         )
 
     for rung in rungs:
-        eliminated = gate.admit(standing(rung.step_epochs))
+        eliminated = gate.admit(standing(rung.step_epochs, cached=journey.known(rung.stages[-1])))
         if eliminated is not None:
             return Eliminated(
                 eliminated.rung, eliminated.reason, eliminated.speedup, eliminated.score, tuple(journey.runs)

@@ -74,10 +74,11 @@ class Conductor:
         """Whether to wait for what is in flight before anything is proposed.
 
         Before the reference is measured nothing can be judged; and what is proposed next is served where the unchanged
-        network runs fastest, so all but the slowest of its deployments come first.
+        network runs fastest, so most of its deployments come first. The slow ones at the end are not waited for.
         """
-        unchanged = [candidate for candidate in running if not self._study.space.network(candidate)]
-        return bool(running) and (view is None or len(unchanged) > 1)
+        space = self._study.space
+        unchanged = [candidate for candidate in running if not space.network(candidate)]
+        return bool(running) and (view is None or len(unchanged) > max(1, len(space.targets) // 2))
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """How a candidate ended. One that was stopped together with the job is given back: nobody is to blame."""

@@ -24,13 +24,13 @@ RUNNERS_UP = 3
 
 
 def to_confirm(front: Front) -> tuple[Config, ...]:
-    """What is measured afresh, the most useful first: the pick, the reference, the best lossless, the front, runners-up."""
+    """What is measured afresh, the most useful first: the pick, the best lossless, the front, runners-up, the reference."""
     pick = front.pick(max_accuracy_drop=0.01).config
     rest = sorted(
         (config for config in front.all_configs if config.validation.score_drop.low <= 0.01),  # noqa: PLR2004 (one point)
         key=lambda config: config.latency_ms.value,
     )
-    wanted = [pick, front.reference, front.lossless, *front.configs, *rest[:RUNNERS_UP]]
+    wanted = [pick, front.lossless, *front.configs, *rest[:RUNNERS_UP], front.reference]
     return tuple({config.id: config for config in wanted if config is not None}.values())
 
 

@@ -95,6 +95,9 @@ class TrainingDesk:
         if judgement.eliminated is not None:
             self._waiting.pop(name, None)
             return Answer(go=False, eliminated=judgement.eliminated)
+        if standing.cached:
+            self._waiting.pop(name, None)
+            return Answer(go=True)
         self._forget_silent(now)
         self._waiting[name] = _Waiting(judgement.promise, now, self._needed_s(standing))
         if left_s is not None and (late_s := self._done_after_s(name, now) + RESERVE_S - left_s) > 0:

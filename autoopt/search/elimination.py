@@ -133,7 +133,7 @@ class Judge:
         verdict = could_enter(self.points, latency_ms, optimistic, self.scale)
         if not verdict.keep:
             return Judgement(_eliminated(standing, _rung(standing), verdict.reason))
-        pace = standing.seconds_per_epoch
+        pace = 0.0 if standing.cached else standing.seconds_per_epoch
         needed = None if pace is None else pace * standing.next_epochs + RESERVE_S
         if not fits(needed, seconds_left):
             reason = f"training {standing.next_epochs:g} epochs takes {needed:.0f} s; {seconds_left:.0f} s are left"

@@ -43,7 +43,7 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         try:
             gate = DeskGate(self._desk)
             gate.wait_for_start(candidate)
-            outcome = evaluate(candidate, self._place.setup, self._run(candidate.id), gate)
+            outcome = evaluate(candidate, self._place.setup, self._run(candidate.id), gate, self._knows)
         except StoppedError as error:
             outcome = Failed("start", error.kind, error.message)
         except StoreError as error:
@@ -68,6 +68,9 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             return run_stage(stage, self._place, self._store, must_stop)
 
         return run
+
+    def _knows(self, stage: Stage) -> bool:
+        return self._store.get(stage.key) is not None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: what a candidate has finished is in the store."""

@@ -164,3 +164,10 @@ def test_a_faster_network_is_expected_to_train_faster(clock: HandClock) -> None:
     desk.done(known)
     assert desk.ask(standing(0.3)).eliminated is None
     assert desk._needed_s(replace(fast, seconds_per_epoch=desk._expected_pace(fast))) == pytest.approx(22.5)
+
+
+def test_who_was_trained_before_needs_no_trainer(clock: HandClock) -> None:
+    desk = desk_with(HandJudge(), clock, deadline=clock.now + 20)
+    assert desk.ask(standing(0.1)).go
+    assert desk.ask(replace(standing(0.2), cached=True, seconds_per_epoch=90.0)).go
+    assert not desk.ask(standing(0.3)).go

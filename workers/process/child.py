@@ -101,7 +101,7 @@ def _prepare(request: dict[str, Any]) -> None:
     if limits["cores"] is not None:
         os.sched_setaffinity(0, limits["cores"])
     if limits["background"]:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        system.give_way()
     system.prefer_as_victim()
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -20,6 +20,18 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def give_way() -> None:
+    """Take only what nobody else wants of the processor, from now on.
+
+    The idle policy ranks a process within its session only: where the kernel groups processes by session (autogroup, which most
+    distributions switch on), a session of idle processes gets as much as any other. So the session steps back as well. Without
+    it a build on the same core doubled the time of every call longer than a time slice, and halved the speed of a training.
+    """
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # a kernel without autogroup
+        (_PROC / "self" / "autogroup").write_text("19")
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent dies, so that they can be found and killed."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -26,7 +26,8 @@ from autoopt.workers.store.base import Store
 FAILURE = "failure.json"
 # What a stage's parent process has imported already, so that the stage's own process starts at once.
 PRELOAD: dict[Role, tuple[str, ...]] = {
-    Role.TRAINER: ("numpy", "torch"),
+    # The first optimizer of a process imports Dynamo, which takes a second.
+    Role.TRAINER: ("numpy", "torch", "torch._dynamo"),
     Role.BUILDER: ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf"),
     Role.LANE: ("numpy", "torch", "onnxruntime", "openvino"),
 }
