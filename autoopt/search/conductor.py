@@ -14,7 +14,7 @@ from autoopt.records import Candidate, Failed, Outcome
 from autoopt.search.budget import BudgetClock
 from autoopt.search.elimination import Judge, make_judge
 from autoopt.search.proposals import QUEUE_A_TRAINER, View, make_view, propose
-from autoopt.search.study import CandidateStudy, Decided
+from autoopt.search.study import Asked, CandidateStudy, Decided
 
 # Starting a coordinating process costs seconds of a core, which the first config needs more: begin with few.
 AT_FIRST = 2
@@ -38,6 +38,8 @@ class Conductor:
         self._lock = threading.RLock()
         self._stopping = False
         self._exhausted = False
+        self._idle_at: tuple[int, int] | None = None
+        """How many had ended and ran when there was nothing to hand out."""
         self._aborted: AutooptError | None = None
 
     @property
@@ -53,22 +55,26 @@ class Conductor:
     def next(self) -> tuple[int, Candidate] | None:
         """The next candidate; None while the budget's candidates are all in flight, or when the space is used up."""
         with self._lock:
-            decided = self._study.outcomes()
-            in_flight = len(self._study.running())
-            if self._clock.left(len(decided) + in_flight) == 0 or in_flight >= AT_FIRST + len(decided):
-                return None
-            running = [asked.candidate for asked in self._study.running()]
-            view = make_view(self._study.space, rows(decided), self._reference, running)
-            if not self._study.waits and self._too_early(view, running):
-                return None
-            crowded = view is not None and view.queue() > QUEUE_A_TRAINER * self._trainers
-            proposals = propose(view, new_networks=not crowded) if view else ()
-            # The sampler would most likely bring one more that has to be trained.
-            asked = self._study.ask(proposals, sample=not crowded)
-            if asked is None:
-                self._exhausted = in_flight == 0
-                return None
-            return asked.number, asked.candidate
+            decided, running = self._study.outcomes(), self._study.running()
+            situation = (len(decided), len(running))
+            if situation == self._idle_at:
+                return None  # Tune asks many times a second, and thinking takes a core that others need
+            asked = self._ask(decided, [asked.candidate for asked in running])
+            self._idle_at = situation if asked is None else None
+            return None if asked is None else (asked.number, asked.candidate)
+
+    def _ask(self, decided: Sequence[Decided], running: Sequence[Candidate]) -> Asked | None:
+        if self._clock.left(len(decided) + len(running)) == 0 or len(running) >= AT_FIRST + len(decided):
+            return None
+        view = make_view(self._study.space, rows(decided), self._reference, running)
+        if not self._study.waits and self._too_early(view, running):
+            return None
+        crowded = view is not None and view.queue() > QUEUE_A_TRAINER * self._trainers
+        proposals = propose(view, new_networks=not crowded) if view else ()
+        # The sampler would most likely bring one more that has to be trained.
+        asked = self._study.ask(proposals, sample=not crowded)
+        self._exhausted = asked is None and not running
+        return asked
 
     def _too_early(self, view: View | None, running: Sequence[Candidate]) -> bool:
         """Whether to wait for what is in flight before anything is proposed.

@@ -197,7 +197,10 @@ def _search(
     def begin() -> None:
         ray.get(desk.begin.remote())
 
-    with _watching(conductor, desk, options.stop), groundwork.beside(begin, conductor.abort):
+    def trains() -> bool:
+        return bool(ray.get(desk.trains.remote()))
+
+    with _watching(conductor, desk, options.stop), groundwork.beside(begin, conductor.abort, trains):
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),
             tune_config=tune.TuneConfig(

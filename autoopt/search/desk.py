@@ -72,6 +72,10 @@ class TrainingDesk:
         """Whether candidates may begin."""
         return self._begun
 
+    def trains(self) -> bool:
+        """Whether a candidate trains."""
+        return bool(self._leases)
+
     def learn(self, judge: Judge) -> None:
         """Judge by this from now on: the front has changed."""
         self._judge = judge
@@ -91,7 +95,7 @@ class TrainingDesk:
         standing = replace(standing, seconds_per_epoch=standing.seconds_per_epoch or self._expected_pace(standing))
         left_s = None if self._deadline is None else self._deadline - now
         # Without a measured reference there is nothing to judge by.
-        judgement = self._judge.judge(standing, left_s) if self._judge else Judgement(None)
+        judgement = self._judge.judge(standing, left_s, self._beside()) if self._judge else Judgement(None)
         if judgement.eliminated is not None:
             self._waiting.pop(name, None)
             return Answer(go=False, eliminated=judgement.eliminated)
@@ -100,7 +104,7 @@ class TrainingDesk:
             return Answer(go=True)
         self._forget_silent(now)
         self._waiting[name] = _Waiting(judgement.promise, now, self._needed_s(standing))
-        if left_s is not None and (late_s := self._done_after_s(name, now) + RESERVE_S - left_s) > 0:
+        if left_s is not None and (late_s := self._done_after_s(standing, now) + RESERVE_S - left_s) > 0:
             del self._waiting[name]
             reason = f"those that promise more come first: its turn would end {late_s:.0f} s after the search"
             return Answer(go=False, eliminated=Eliminated("budget", reason, standing.speedup, standing.score))
@@ -139,13 +143,20 @@ class TrainingDesk:
 
     def _needed_s(self, standing: Standing) -> float:
         """Seconds for the next rung."""
-        beside_s = median(self._beside_s) if self._beside_s else 0.0
-        return (standing.seconds_per_epoch or 0.0) * standing.next_epochs + beside_s
+        return (standing.seconds_per_epoch or 0.0) * standing.next_epochs + self._beside()
 
-    def _done_after_s(self, name: str, now: float) -> float:
-        """When the candidate's turn would end, in seconds from now, if nobody overtakes it."""
-        mine = self._waiting[name]
-        ahead = [entry.needed_s for entry in self._waiting.values() if entry.promise > mine.promise]
+    def _beside(self) -> float:
+        """Seconds that a rung takes beyond its epochs."""
+        return median(self._beside_s) if self._beside_s else 0.0
+
+    def _done_after_s(self, standing: Standing, now: float) -> float:
+        """When the candidate's turn would end, in seconds from now.
+
+        One that has been begun may wait for others to fall: it is worth its place as long as it could still be next.
+        """
+        mine = self._waiting[standing.candidate.id]
+        begun = standing.score is not None
+        ahead = [entry.needed_s for entry in self._waiting.values() if entry.promise > mine.promise and not begun]
         running = [max(0.0, lease.until - now) for lease in self._leases.values()]
         return (sum(ahead) + sum(running)) / self._trainers + mine.needed_s
 

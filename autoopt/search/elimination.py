@@ -84,6 +84,7 @@ def worth(  # noqa: PLR0913 (what is known of a network in training)
     *,
     until: float | None = None,
     seconds_per_epoch: float = 1.0,
+    beside_s: float = 0.0,
     seconds_left: float | None = None,
 ) -> float:
     """What training on is worth: of the rungs ahead that the time allows, the most gain to be expected by second.
@@ -101,20 +102,27 @@ def worth(  # noqa: PLR0913 (what is known of a network in training)
         epochs: trained so far.
         until: the next rung, where the space's rungs are not all that there is.
         seconds_per_epoch: its pace.
+        beside_s: what a rung takes beyond its epochs.
         seconds_left: for training; None where time is no limit.
     """
-    hoped = learning.optimistic(score, epochs, scale)
-    best = 0.0
+    since = epochs if epochs > 0 else min(learning.rungs, default=0.0)
+    best, seconds = 0.0, 0.0
     for rung in sorted({*learning.rungs, *(() if until is None else (until,))}):
-        seconds = seconds_per_epoch * (rung - epochs)
-        if seconds <= 0:
+        if rung <= epochs:
             continue
+        seconds += beside_s + seconds_per_epoch * (rung - max(epochs, _before(rung, learning.rungs)))
         if seconds_left is not None and seconds + RESERVE_S > seconds_left:
             break
-        since = epochs if epochs > 0 else learning.rungs[0] if learning.rungs else 0.0
         expected = scale.gain(points, (learning.expected(score, since, rung, scale), latency_ms))
-        best = max(best, (expected + _HOPE * scale.gain(points, (hoped, latency_ms))) / seconds)
-    return best
+        best = max(best, expected / seconds)
+    if seconds == 0.0:
+        return 0.0
+    hoped = learning.optimistic(score, epochs, scale)
+    return best + _HOPE * scale.gain(points, (hoped, latency_ms)) / seconds
+
+
+def _before(rung: float, rungs: Sequence[float]) -> float:
+    return max((other for other in rungs if other < rung), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -126,8 +134,11 @@ class Judge:
     learning: Learning
     space: Space
 
-    def judge(self, standing: Standing, seconds_left: float | None) -> Judgement:
-        """Go on, or end here? With the promise that orders those who wait."""
+    def judge(self, standing: Standing, seconds_left: float | None, beside_s: float = 0.0) -> Judgement:
+        """Go on, or end here? With the promise that orders those who wait.
+
+        ``beside_s``: what a rung takes beyond its epochs.
+        """
         optimistic = self.optimistic_score(standing)
         latency_ms = self.scale.reference_latency_ms / standing.speedup_high
         verdict = could_enter(self.points, latency_ms, optimistic, self.scale)
@@ -138,7 +149,7 @@ class Judge:
         if not fits(needed, seconds_left):
             reason = f"training {standing.next_epochs:g} epochs takes {needed:.0f} s; {seconds_left:.0f} s are left"
             return Judgement(_eliminated(standing, "budget", reason))
-        return Judgement(None, self._promise(standing, seconds_left))
+        return Judgement(None, self._promise(standing, seconds_left, beside_s))
 
     def optimistic_score(self, standing: Standing) -> float:
         """The best score that the candidate may reach at the last rung."""
@@ -146,7 +157,7 @@ class Judge:
             return self.scale.reference_score
         return self.learning.optimistic(standing.score, standing.epochs, self.scale)
 
-    def _promise(self, standing: Standing, seconds_left: float | None) -> float:
+    def _promise(self, standing: Standing, seconds_left: float | None, beside_s: float) -> float:
         latency_ms = self.scale.reference_latency_ms / standing.speedup
         known = standing.seconds_per_epoch is not None
         return worth(
@@ -159,6 +170,7 @@ class Judge:
             until=standing.epochs + standing.next_epochs,
             # A small network trains as much faster as it runs faster, roughly.
             seconds_per_epoch=standing.seconds_per_epoch or 1.0 / standing.speedup,
+            beside_s=beside_s if known else 0.0,
             seconds_left=seconds_left if known else None,
         )
 

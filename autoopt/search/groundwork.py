@@ -22,7 +22,7 @@ from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.store.local import LocalStore
 
 # Of the practitioner's list, while the reference is measured.
-BUILT_MEANWHILE, MEASURED_AHEAD = 3, 2
+BUILT_MEANWHILE, MEASURED_AHEAD = 4, 4
 
 
 class Groundwork:
@@ -43,29 +43,33 @@ class Groundwork:
             AutooptError: it could not be measured.
         """
         setup = self._setup
-        with ThreadPoolExecutor(2) as beside:
-            # Builders have nothing to do meanwhile; what is measured next is then only to be measured.
-            beside.submit(self._try, partial(self._originals, "validation"))
-            for proposal in practitioners_list(self._prepared.space)[:BUILT_MEANWHILE]:
-                beside.submit(self._try, partial(self._built, proposal.candidate))
-            try:
-                self._run(self._unchanged(setup.reference))
-            except StageError as error:
-                beside.shutdown(cancel_futures=True)
-                if error.kind.transient and self._stopping():
-                    return
-                message = (
-                    f"the reference ({setup.reference.describe()}) could not be measured: {error.message} "
-                    f"The logs are in {self._place.logs}"
-                )
-                raise AutooptError(message) from error
+        beside = ThreadPoolExecutor(2)
+        # Builders have nothing to do meanwhile; what is measured next is then only to be measured.
+        beside.submit(self._try, partial(self._originals, "validation"))
+        for proposal in practitioners_list(self._prepared.space)[:BUILT_MEANWHILE]:
+            beside.submit(self._try, partial(self._built, proposal.candidate))
+        try:
+            self._run(self._unchanged(setup.reference))
+        except StageError as error:
+            if error.kind.transient and self._stopping():
+                return
+            message = (
+                f"the reference ({setup.reference.describe()}) could not be measured: {error.message} "
+                f"The logs are in {self._place.logs}"
+            )
+            raise AutooptError(message) from error
+        finally:
+            beside.shutdown(wait=False)
 
     @contextmanager
-    def beside(self, ready: Callable[[], None], failed: Callable[[AutooptError], None]) -> Iterator[None]:
+    def beside(
+        self, ready: Callable[[], None], failed: Callable[[AutooptError], None], trains: Callable[[], bool]
+    ) -> Iterator[None]:
         """All of it in a thread, as long as the context lasts.
 
         Args:
             ready: called when the reference has been measured.
+            trains: whether a candidate trains.
             failed: called where it could not be, or the store fails.
         """
 
@@ -74,7 +78,7 @@ class Groundwork:
                 self.lay_reference()
                 ready()
                 self._measure_first()
-                self._foresee()
+                self._foresee(trains)
             except AutooptError as error:
                 failed(error)
 
@@ -91,12 +95,17 @@ class Groundwork:
         for proposal in practitioners_list(self._prepared.space)[:MEASURED_AHEAD]:
             self._try(partial(self._unchanged, proposal.candidate))
 
-    def _foresee(self) -> None:
+    def _foresee(self, trains: Callable[[], bool]) -> None:
         """The teacher's outputs that a training reads, then the original's on the test split, for the end.
 
-        By a builder, whose processes get what is left over: on two cores a trainer would hold up the start of everything else.
+        By a builder, whose processes get what is left over. The first chunk at once, since the first training waits for it;
+        the others when the first candidates have been built, which everybody waits for.
         """
-        self._try(self._taught)
+        taught = self._taught()
+        self._try(lambda: taught[:1])
+        while not trains() and not self._over.wait(1.0):
+            pass
+        self._try(lambda: taught[1:])
         self._try(partial(self._originals, "test"))
 
     def _taught(self) -> list[Stage]:

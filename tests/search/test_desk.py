@@ -25,9 +25,11 @@ class HandJudge:
     promises: dict[str, float] = field(default_factory=dict)
     doomed: set[str] = field(default_factory=set)
     seconds_left: list[float | None] = field(default_factory=list)
+    beside_s: float = 0.0
 
-    def judge(self, standing: Standing, seconds_left: float | None) -> Judgement:
+    def judge(self, standing: Standing, seconds_left: float | None, beside_s: float) -> Judgement:
         self.seconds_left.append(seconds_left)
+        self.beside_s = beside_s
         name = standing.candidate.id
         if name in self.doomed:
             return Judgement(Eliminated("latency", "too slow"))
@@ -171,3 +173,17 @@ def test_who_was_trained_before_needs_no_trainer(clock: HandClock) -> None:
     assert desk.ask(standing(0.1)).go
     assert desk.ask(replace(standing(0.2), cached=True, seconds_per_epoch=90.0)).go
     assert not desk.ask(standing(0.3)).go
+
+
+def test_one_that_has_been_begun_waits_as_long_as_it_could_still_be_next(clock: HandClock) -> None:
+    running, first, last = (replace(standing(depth), seconds_per_epoch=40.0) for depth in (0.1, 0.2, 0.3))
+    promises = {first.candidate.id: 2.0, last.candidate.id: 1.0}
+    desk = desk_with(HandJudge(promises), clock, deadline=clock.now + 110)
+    assert desk.ask(running).go
+    assert not desk.ask(first).go
+    begun = replace(last, score=0.9, epochs=0.5)
+    assert desk.ask(begun).eliminated is None
+    for _ in range(4):
+        clock.now += LEASE_S - 1
+        desk.heartbeat(running.candidate.id)
+    assert desk.ask(begun).eliminated is not None

@@ -77,6 +77,18 @@ def test_an_interrupted_burst_is_discarded_with_its_partner() -> None:
     assert paired.log_ratio(artifact, reference).value == pytest.approx(math.log(2))
 
 
+def test_bursts_left_alone_are_told_from_a_majority_that_was_interrupted() -> None:
+    from simulated import sides
+
+    artifact, reference = sides()
+    for _ in range(10):
+        artifact.bursts += [burst(1e6)] * 3
+        # Calls that outlast a time slice take twice as long when the core is shared.
+        reference.bursts += [burst(4e6, share=0.5, switches=4)] * 2 + [burst(2e6)]
+    assert reference.undisturbed().sum() == 10
+    assert paired.log_ratio(artifact, reference).value == pytest.approx(math.log(2))
+
+
 def test_a_slow_burst_that_had_its_processor_is_kept() -> None:
     from simulated import sides
 

@@ -140,3 +140,8 @@ def run_engines(request: Any) -> Any:
 
 def threads(request: Any) -> Any:
     return len(list(Path("/proc/self/task").iterdir()))
+
+
+def autogroup(request: Any) -> str:
+    path = Path("/proc/self/autogroup")
+    return path.read_text().split()[-1] if path.exists() else "none"

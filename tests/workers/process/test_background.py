@@ -1,4 +1,4 @@
-"""A background call gives way: it runs under the scheduler's idle policy."""
+"""A background call gives way: by the scheduler's idle policy, and by that of its session."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ from autoopt.workers.process import Limits
 def test_a_background_call_has_the_idle_policy_and_others_do_not(tmp_path: Path, background: bool, policy: int) -> None:  # noqa: FBT001
     limits = Limits(timeout_s=60, background=background)
     assert process.call("os:sched_getscheduler", 0, limits, (), tmp_path / "log") == policy
+
+
+@pytest.mark.parametrize(("background", "nice"), [(True, "19"), (False, "0")])
+def test_the_session_of_a_background_call_steps_back_too(tmp_path: Path, background: bool, nice: str) -> None:  # noqa: FBT001
+    limits = Limits(timeout_s=60, background=background)
+    found = process.call("called_functions:autogroup", 0, limits, (), tmp_path / "log")
+    assert found in {nice, "none"}
