@@ -26,6 +26,8 @@ class Answer:
 
     go: bool
     eliminated: Eliminated | None = None
+    stop: bool = False
+    """The job ends: neither."""
 
 
 @dataclass
@@ -90,6 +92,8 @@ class TrainingDesk:
 
     def ask(self, standing: Standing) -> Answer:
         """May this candidate train its next rung? A lease that it held for the last rung is given back."""
+        if self.stopping():
+            return Answer(go=False, stop=True)
         name, now = standing.candidate.id, self._clock()
         self._note(standing, now)
         standing = replace(standing, seconds_per_epoch=standing.seconds_per_epoch or self._expected_pace(standing))

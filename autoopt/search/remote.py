@@ -21,7 +21,7 @@ from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
 
 POLL_S = 1.0
-ASK_AGAIN_S = 0.5
+ASK_AGAIN_S = 0.7
 START_POLL_S = 0.2
 TIMELINE = "stages.jsonl"
 # A worker or node that dies is noticed late while retries burn at once: wait longer each time.
@@ -136,11 +136,11 @@ class DeskGate:
         """None to go on; the outcome where the candidate ends here."""
         while True:
             answer = ray.get(self._desk.ask.remote(standing))
+            if answer.stop:
+                raise StoppedError
             if answer.go or answer.eliminated is not None:
                 eliminated: Eliminated | None = answer.eliminated
                 return eliminated
-            if ray.get(self._desk.heartbeat.remote(standing.candidate.id)):
-                raise StoppedError
             time.sleep(ASK_AGAIN_S)
 
     def release(self, standing: Standing) -> None:
