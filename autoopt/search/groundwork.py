@@ -48,6 +48,7 @@ class Groundwork:
         beside.submit(self._try, partial(self._originals, "validation"))
         for proposal in practitioners_list(self._prepared.space)[:BUILT_MEANWHILE]:
             beside.submit(self._try, partial(self._built, proposal.candidate))
+        beside.submit(self._try, lambda: self._taught()[:1])  # the first training waits for them
         try:
             self._run(self._unchanged(setup.reference))
         except StageError as error:
@@ -98,14 +99,12 @@ class Groundwork:
     def _foresee(self, trains: Callable[[], bool]) -> None:
         """The teacher's outputs that a training reads, then the original's on the test split, for the end.
 
-        By a builder, whose processes get what is left over. The first chunk at once, since the first training waits for it;
-        the others when the first candidates have been built, which everybody waits for.
+        By a builder, whose processes get what is left over, and when the first candidates have been built, which everybody
+        waits for.
         """
-        taught = self._taught()
-        self._try(lambda: taught[:1])
         while not trains() and not self._over.wait(1.0):
             pass
-        self._try(lambda: taught[1:])
+        self._try(self._taught)
         self._try(partial(self._originals, "test"))
 
     def _taught(self) -> list[Stage]:
