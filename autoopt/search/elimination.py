@@ -106,19 +106,16 @@ def worth(  # noqa: PLR0913 (what is known of a network in training)
         seconds_left: for training; None where time is no limit.
     """
     since = epochs if epochs > 0 else min(learning.rungs, default=0.0)
-    best, seconds = 0.0, 0.0
+    best, spent = 0.0, 0.0
     for rung in sorted({*learning.rungs, *(() if until is None else (until,))}):
         if rung <= epochs:
             continue
-        seconds += beside_s + seconds_per_epoch * (rung - max(epochs, _before(rung, learning.rungs)))
-        if seconds_left is not None and seconds + RESERVE_S > seconds_left:
-            break
-        expected = scale.gain(points, (learning.expected(score, since, rung, scale), latency_ms))
-        best = max(best, expected / seconds)
-    if seconds == 0.0:
-        return 0.0
-    hoped = learning.optimistic(score, epochs, scale)
-    return best + _HOPE * scale.gain(points, (hoped, latency_ms)) / seconds
+        spent += beside_s + seconds_per_epoch * (rung - max(epochs, _before(rung, learning.rungs)))
+        if seconds_left is None or spent + RESERVE_S <= seconds_left:
+            expected = scale.gain(points, (learning.expected(score, since, rung, scale), latency_ms))
+            best = max(best, expected / spent)
+    hoped = scale.gain(points, (learning.optimistic(score, epochs, scale), latency_ms))
+    return best + _HOPE * hoped / spent if spent else 0.0
 
 
 def _before(rung: float, rungs: Sequence[float]) -> float:

@@ -120,7 +120,7 @@ def test_training_is_worth_its_gain_by_second(space: Space) -> None:
     assert worth(POINTS, SCALE, learning, 0.05, 0.88, 0.0, seconds_per_epoch=2.0) == pytest.approx(new / 2)
 
 
-def test_what_the_time_does_not_allow_is_worth_nothing(space: Space) -> None:
+def test_what_the_time_does_not_allow_is_expected_of_nobody(space: Space) -> None:
     learning = learn(space, (), SCALE)
 
     def left(seconds: float) -> float:
@@ -128,8 +128,7 @@ def test_what_the_time_does_not_allow_is_worth_nothing(space: Space) -> None:
             POINTS, SCALE, learning, 0.05, 0.90, 0.25, seconds_per_epoch=40.0, seconds_left=seconds + RESERVE_S
         )
 
-    assert left(29.0) == 0.0
-    assert 0.0 < left(31.0) <= left(1000.0)
+    assert 0.0 < left(29.0) < left(31.0) <= left(1000.0), "below, there is only hope"
 
 
 def test_there_is_no_judge_before_the_reference_is_measured(
