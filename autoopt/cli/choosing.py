@@ -67,11 +67,10 @@ def _pick(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from autoopt.cli.results import RECOMMENDED_DROP
     from autoopt.jobs import job
 
     front = _front(job(given.job, given.results))
-    config = front.pick(max_accuracy_drop=RECOMMENDED_DROP).config if given.id is None else _named(front, given.id)
+    config = front.recommended.config if given.id is None else _named(front, given.id)
     if front.exporter is None:
         message = f"the store no longer has the task of {given.job}; run the job again under another name"
         raise JobError(message)

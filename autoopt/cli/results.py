@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from autoopt.front import Front, Pick
     from autoopt.jobs import JobResult
 
-RECOMMENDED_DROP = 0.01
 WIDTH = 160
 
 
@@ -47,7 +46,7 @@ def as_data(result: JobResult) -> dict[str, Any]:
         "bundle": _text(result.bundle_path),
         "progress": result.progress,
         "front": [] if front is None else rows_of(front),
-        "pick": None if front is None else pick_data(front.pick(max_accuracy_drop=RECOMMENDED_DROP)),
+        "pick": None if front is None else pick_data(front.recommended),
     }
 
 
@@ -85,7 +84,7 @@ def _tell_front(front: Front) -> None:
 
     from autoopt.report import front_table
 
-    pick = front.pick(max_accuracy_drop=RECOMMENDED_DROP)
+    pick = front.recommended
     # Without a terminal rich would take 80 columns, and break every description.
     Console(width=None if sys.stdout.isatty() else WIDTH).print(front_table(front, pick))
     print()

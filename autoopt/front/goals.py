@@ -16,6 +16,8 @@ from autoopt.front.words import ScoreWords, number, plain
 
 # Floating-point noise in a bound (0.93 - 0.92 against 0.01) must not decide.
 TOLERANCE = 1e-9
+RECOMMENDED_DROP = 0.01
+"""What is recommended loses no more at 95 %: one point of an accuracy, one percent of the reference's score elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 from autoopt.front import dominance
 from autoopt.front.config import Config
-from autoopt.front.goals import Goals
+from autoopt.front.goals import RECOMMENDED_DROP, Goals
 from autoopt.front.hypervolume import doublings
 from autoopt.front.pick import Exporter, Pick, choose, speedup_over
 from autoopt.front.table import config_row
@@ -102,6 +103,12 @@ class Front(Sequence[Config]):
             lossless=self.lossless,
             exporter=self.exporter,
         )
+
+    @cached_property
+    def recommended(self) -> Pick:
+        """What a job recommends: the fastest config that loses at most one point (of other metrics: one percent)."""
+        unit = 1.0 if self.words.in_points else abs(self.reference.score.value)
+        return self.pick(max_accuracy_drop=RECOMMENDED_DROP * unit)
 
     def beaten_by(self, config: Config) -> tuple[Config, ...]:
         """The listed configs that beat this one."""

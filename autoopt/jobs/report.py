@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from autoopt.errors import JobError
 from autoopt.jobfolder import JobFolder, JobStatus
 from autoopt.jobs.stored import open_task, setup_of, stored_front, stored_rows
-from autoopt.records import environment as environments
 
 if TYPE_CHECKING:
     from autoopt.report import ReportData
@@ -29,33 +28,16 @@ def rewrite_report(folder: JobFolder) -> Path:
 
 
 def _data(folder: JobFolder) -> ReportData:
-    from autoopt.report import ReportData, Row, TaskFacts
-    from autoopt.workers.techniques import techniques
+    from autoopt.search.reporting import Span, report_data
 
     setup, task = setup_of(folder), open_task(folder)
     if setup is None or task is None:
         message = f"{folder.path} has nothing to report yet: its task was never prepared, or the store no longer has it"
         raise JobError(message)
     spec, state = folder.spec(), folder.state()
-    front = stored_front(folder)
-    return ReportData(
-        job=spec.name,
-        task=TaskFacts(task.name, task.metric.name, task.splits),
-        space=spec.space,
-        scenario=setup.scenario,
-        budget=spec.budget,
-        started_at=_seconds(spec.created_at),
-        ended_at=_seconds(spec.created_at) + state.progress.seconds_used,
-        complete=state.status is JobStatus.DONE,
-        front=front,
-        rows=tuple(Row(*row) for row in stored_rows(folder)),
-        environment=environments.current() if front is None else front.reference.validation.environment,
-        exclusions=tuple(_exclusions(folder)),
-        notes=task.remarks,
-        pick=None if front is None else front.pick(max_accuracy_drop=0.01),
-        quantizers=frozenset(name for name, entry in techniques().items() if entry.precision is not None),
-        command=f"autoopt run {spec.task} --space {spec.space} --budget '{spec.budget}'",
-    )
+    began = datetime.fromisoformat(spec.created_at).timestamp()
+    span = Span(began, began + state.progress.seconds_used, state.status is JobStatus.DONE)
+    return report_data(spec, task, setup.scenario, stored_front(folder), stored_rows(folder), _exclusions(folder), span)
 
 
 def _exclusions(folder: JobFolder) -> list[Any]:
@@ -63,7 +45,3 @@ def _exclusions(folder: JobFolder) -> list[Any]:
 
     excluded = json.loads(folder.setup_path.read_text()).get("excluded", [])
     return [Exclusion(entry["what"], entry["why"], entry.get("remedy") or "") for entry in excluded]
-
-
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()

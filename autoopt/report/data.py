@@ -9,9 +9,6 @@ from functools import cached_property
 from autoopt.front import Config, Front, Pick
 from autoopt.records import Candidate, Environment, Measured, Outcome
 
-RECOMMENDED_DROP = 0.01
-"""The recommended config is the fastest within one point, where the job names no other goal."""
-
 
 @dataclass(frozen=True)
 class TaskFacts:
@@ -83,9 +80,7 @@ class ReportData:
         """`pick`, or the fastest config within one point of the reference; None without a front."""
         if self.pick is not None or self.front is None:
             return self.pick
-        reference = self.front.reference.score.value
-        unit = 1.0 if self.front.words.in_points else abs(reference)
-        return self.front.pick(max_accuracy_drop=RECOMMENDED_DROP * unit)
+        return self.front.recommended
 
     @cached_property
     def configs(self) -> tuple[Config, ...]:

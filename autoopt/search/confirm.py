@@ -25,12 +25,13 @@ RUNNERS_UP = 3
 
 def to_confirm(front: Front) -> tuple[Config, ...]:
     """What is measured afresh, the most useful first: the pick, the best lossless, the front, runners-up, the reference."""
-    pick = front.pick(max_accuracy_drop=0.01).config
+    pick = front.recommended
+    most = pick.goals.max_accuracy_drop or 0.0
     rest = sorted(
-        (config for config in front.all_configs if config.validation.score_drop.low <= 0.01),  # noqa: PLR2004 (one point)
+        (config for config in front.all_configs if config.validation.score_drop.low <= most),
         key=lambda config: config.latency_ms.value,
     )
-    wanted = [pick, front.lossless, *front.configs, *rest[:RUNNERS_UP], front.reference]
+    wanted = [pick.config, front.lossless, *front.configs, *rest[:RUNNERS_UP], front.reference]
     return tuple({config.id: config for config in wanted if config is not None}.values())
 
 

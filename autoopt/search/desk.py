@@ -11,13 +11,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import TypeAlias
 
-from autoopt.records import Eliminated
+from autoopt.records import Eliminated, digest
 from autoopt.search.elimination import RESERVE_S, Judge, Judgement
 from autoopt.workers.entry import Standing
 
+HOLD_S = 25.0
+"""A network that has just trained is quantized, built and measured before it is promoted, which takes about so long."""
 LEASE_S = 20.0
 WAITING_S = 5.0
+
+
+Network: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,14 @@ class _Lease:
     """Of its rung."""
 
 
+@dataclass
+class _Hold:
+    """A network that will probably be promoted, and what for."""
+
+    promise: float
+    until: float
+
+
 class TrainingDesk:
     """Not thread-safe by itself: an actor serves one call at a time."""
 
@@ -63,6 +77,7 @@ class TrainingDesk:
         self._beside_s: list[float] = []
         """What rungs took beyond training: start, teacher's outputs, validation."""
         self._waiting: dict[str, _Waiting] = {}
+        self._holds: dict[Network, _Hold] = {}
         self._begun = False
         self._stopping = False
 
@@ -106,13 +121,14 @@ class TrainingDesk:
         if standing.cached:
             self._waiting.pop(name, None)
             return Answer(go=True)
+        self._holds.pop(_network(standing), None)
         self._forget_silent(now)
         self._waiting[name] = _Waiting(judgement.promise, now, self._needed_s(standing))
         if left_s is not None and (late_s := self._done_after_s(standing, now) + RESERVE_S - left_s) > 0:
             del self._waiting[name]
             reason = f"those that promise more come first: its turn would end {late_s:.0f} s after the search"
             return Answer(go=False, eliminated=Eliminated("budget", reason, standing.speedup, standing.score))
-        if len(self._leases) >= self._trainers or self._best_waiting() != name:
+        if len(self._leases) >= self._trainers or self._best_waiting() != name or self._held(name):
             return Answer(go=False)
         waited = self._waiting.pop(name)
         self._leases[name] = _Lease(now, now, now + waited.needed_s, standing.next_epochs)
@@ -120,8 +136,13 @@ class TrainingDesk:
 
     def done(self, standing: Standing) -> None:
         """The candidate has trained all that it is to train: its lease is given back."""
-        self._note(standing, self._clock())
+        now = self._clock()
+        self._note(standing, now)
         self._waiting.pop(standing.candidate.id, None)
+        left_s = None if self._deadline is None else self._deadline - now
+        onward = self._judge.judge(standing, left_s, self._beside()) if self._judge else Judgement(None)
+        if onward.eliminated is None and onward.promise > 0:
+            self._holds[_network(standing)] = _Hold(onward.promise, now + HOLD_S)
 
     def heartbeat(self, name: str) -> bool:
         """The candidate is alive (a lease that it holds is renewed); returns whether it must stop."""
@@ -164,9 +185,21 @@ class TrainingDesk:
         running = [max(0.0, lease.until - now) for lease in self._leases.values()]
         return (sum(ahead) + sum(running)) / self._trainers + mine.needed_s
 
+    def _held(self, name: str) -> bool:
+        """Whether the trainer is kept for a network that comes back soon and promises more: not from a short training."""
+        mine = self._waiting[name]
+        return mine.needed_s > HOLD_S and any(hold.promise > mine.promise for hold in self._holds.values())
+
     def _best_waiting(self) -> str:
         return max(self._waiting, key=lambda name: self._waiting[name].promise)
 
     def _forget_silent(self, now: float) -> None:
         self._leases = {name: lease for name, lease in self._leases.items() if now - lease.heard_at < LEASE_S}
         self._waiting = {name: entry for name, entry in self._waiting.items() if now - entry.asked_at < WAITING_S}
+        self._holds = {network: hold for network, hold in self._holds.items() if now < hold.until}
+
+
+def _network(standing: Standing) -> Network:
+    """Equal for a candidate and the one that it is promoted to."""
+    steps = standing.candidate.model
+    return tuple((step.technique, digest({k: v for k, v in step.params.items() if k != "epochs"})) for step in steps)

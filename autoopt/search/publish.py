@@ -15,15 +15,13 @@ from autoopt.errors import AutooptError
 from autoopt.front import Config, Front
 from autoopt.jobfolder import JobFolder
 from autoopt.records import Candidate, Eliminated, Failed, Measured, Outcome
-from autoopt.records import environment as environments
 from autoopt.records.job import FrontEntry, Progress
-from autoopt.report import Exclusion, ReportData, TaskFacts, write_report
-from autoopt.report import Row as ReportRow
+from autoopt.report import Exclusion, write_report
 from autoopt.search.budget import BudgetClock
 from autoopt.search.bundling import Exporter
 from autoopt.search.preparation import Prepared
+from autoopt.search.reporting import Span, report_data
 from autoopt.search.results import front_of, read_confirmed
-from autoopt.workers.techniques import techniques
 
 # How often the state on disk is renewed, and at most how often a report of the best so far is written.
 TICK_S, REPORT_EVERY_S = 2.0, 20.0
@@ -73,7 +71,7 @@ class Publisher:
         self._rows = rows
         front = self.front()
         entries = tuple(_entry(config) for config in front) if front else ()
-        best = _entry(front.pick(max_accuracy_drop=0.01).config) if front else None
+        best = _entry(front.recommended.config) if front else None
         kinds = [type(outcome) for _, _, outcome in rows]
         with self._lock:
             self._progress = replace(
@@ -138,28 +136,18 @@ class Publisher:
         prepared = self._prepared
         assert prepared is not None, "a report needs a prepared task"
         front = self.front()
-        pick = front.pick(max_accuracy_drop=0.01) if front else None
-        data = ReportData(
-            job=self._spec.name,
-            task=TaskFacts(prepared.task.name, prepared.task.metric.name, prepared.task.splits),
-            space=self._spec.space,
-            scenario=prepared.setup.scenario,
-            budget=self._spec.budget,
-            started_at=self._began,
-            ended_at=time.time(),
-            complete=complete,
-            front=front,
-            rows=tuple(ReportRow(*row) for row in self._rows),
-            environment=environments.current(),
-            exclusions=tuple(Exclusion(e.what, e.why, e.remedy or "") for e in prepared.space.excluded),
-            notes=prepared.task.remarks,
-            pick=pick,
-            quantizers=frozenset(name for name, entry in techniques().items() if entry.precision is not None),
-            command=f"autoopt run {self._spec.task} --space {self._spec.space} --budget '{self._spec.budget}'",
+        data = report_data(
+            self._spec,
+            prepared.task,
+            prepared.setup.scenario,
+            front,
+            self._rows,
+            [Exclusion(e.what, e.why, e.remedy or "") for e in prepared.space.excluded],
+            Span(self._began, time.time(), complete),
         )
         write_report(data, self._folder.path)
-        if pick is not None and self._exporter is not None:
-            self._exporter(pick.config, self._folder.bundle_path)
+        if front is not None and self._exporter is not None:
+            self._exporter(front.recommended.config, self._folder.bundle_path)
         return front
 
 

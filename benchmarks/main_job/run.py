@@ -47,8 +47,8 @@ def main() -> None:
     cold_s = run(options, folder, "cold", options.budget)
     found = figures(folder / "cold")
     if not options.cold_only:
-        # As many candidates as the first time: the same job, which the store now answers.
-        warm_s = run(options, folder, "warm", f"{found['decided']} candidates")
+        # What was measured the first time; what had no time left would now be trained, which is no question to a store.
+        warm_s = run(options, folder, "warm", f"{found['measured']} candidates")
         found["warm_share"] = round(warm_s / cold_s, 3)
     found["wall_with_start_s"] = round(cold_s, 1)
     targets = judged(found, options)

@@ -77,3 +77,9 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         )
 
     return begin
+
+
+@pytest.fixture
+def environment_of() -> Callable[[Path], dict[str, str]]:
+    """Of a user who works in a folder."""
+    return environment

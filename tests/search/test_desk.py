@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from autoopt.records import Candidate, Deployment, Eliminated, Step
-from autoopt.search.desk import LEASE_S, WAITING_S, TrainingDesk
+from autoopt.search.desk import HOLD_S, LEASE_S, WAITING_S, TrainingDesk
 from autoopt.search.elimination import Judgement
 from autoopt.workers.entry import Standing
 
@@ -187,3 +187,28 @@ def test_one_that_has_been_begun_waits_as_long_as_it_could_still_be_next(clock: 
         clock.now += LEASE_S - 1
         desk.heartbeat(running.candidate.id)
     assert desk.ask(begun).eliminated is not None
+
+
+def test_a_long_training_waits_for_a_network_that_comes_back_soon_and_promises_more(clock: HandClock) -> None:
+    good, other, short = (replace(standing(depth), seconds_per_epoch=100.0) for depth in (0.1, 0.2, 0.3))
+    short = replace(short, next_epochs=0.1)
+    promises = {good.candidate.id: 3.0, other.candidate.id: 2.0, short.candidate.id: 1.0}
+    desk = desk_with(HandJudge(promises), clock)
+    assert desk.ask(good).go
+    desk.done(replace(good, score=0.9, epochs=1.0, next_epochs=0.0))
+    assert not desk.ask(other).go, "the one that was trained is being measured, and will be promoted"
+    clock.now += WAITING_S + 1
+    assert desk.ask(short).go
+    desk.leave(short.candidate.id)
+    assert desk.ask(good).go, "it is back"
+    desk.leave(good.candidate.id)
+    assert desk.ask(other).go
+
+
+def test_nobody_waits_longer_than_promotion_takes(clock: HandClock) -> None:
+    good, other = (replace(standing(depth), seconds_per_epoch=100.0) for depth in (0.1, 0.2))
+    desk = desk_with(HandJudge({good.candidate.id: 3.0, other.candidate.id: 2.0}), clock)
+    assert desk.ask(good).go
+    desk.done(replace(good, score=0.9, epochs=1.0, next_epochs=0.0))
+    clock.now += HOLD_S + 1
+    assert desk.ask(other).go
