@@ -21,29 +21,43 @@ from autoopt.workers.store.local import LocalStore
 logger = logging.getLogger(__name__)
 # Beside the front, what is nearly on it: some of the front will not hold on unseen data, and these take their place.
 RUNNERS_UP = 3
+# A runner-up is measured only where so much time is left: it takes about seven seconds, the report and its bundle three.
+RUNNER_UP_S = 15.0
 
 
 def to_confirm(front: Front) -> tuple[Config, ...]:
-    """What is measured afresh, the most useful first: the pick, the best lossless, the front, runners-up, the reference."""
-    pick = front.recommended
-    most = pick.goals.max_accuracy_drop or 0.0
-    rest = sorted(
-        (config for config in front.all_configs if config.validation.score_drop.low <= most),
-        key=lambda config: config.latency_ms.value,
-    )
-    wanted = [pick.config, front.lossless, *front.configs, *rest[:RUNNERS_UP], front.reference]
+    """What is measured afresh, the most useful first: the pick, the reference, the best lossless, the front."""
+    wanted = [front.recommended.config, front.reference, front.lossless, *front.configs]
     return tuple({config.id: config for config in wanted if config is not None}.values())
 
 
+def runners_up(front: Front) -> tuple[Config, ...]:
+    """The fastest of those that may lose no more than what is recommended, and are not on the front."""
+    most = front.recommended.goals.max_accuracy_drop or 0.0
+    on_it = {config.id for config in to_confirm(front)}
+    near = [c for c in front.all_configs if c.validation.score_drop.low <= most and c.id not in on_it]
+    return tuple(sorted(near, key=lambda config: config.latency_ms.value)[:RUNNERS_UP])
+
+
 def confirm(
-    front: Front, folder: JobFolder, place: Place, store: LocalStore, must_stop: Callable[[], bool]
+    front: Front,
+    folder: JobFolder,
+    place: Place,
+    store: LocalStore,
+    must_stop: Callable[[], bool],
+    left_s: Callable[[], float | None] = lambda: None,
 ) -> dict[str, Measurement]:
-    """Measure on the test split what is not yet measured there; candidate id to measurement, also on disk after each."""
+    """Measure on the test split what is not yet measured there; candidate id to measurement, also on disk after each.
+
+    ``left_s``: seconds left of the budget, None where time is no limit. The front is confirmed in any case.
+    """
     confirmed = read_confirmed(folder)
-    for config in to_confirm(front):
+    wanted = to_confirm(front)
+    for number, config in enumerate((*wanted, *runners_up(front))):
         if config.id in confirmed:
             continue
-        if must_stop():
+        left = left_s()
+        if must_stop() or (number >= len(wanted) and left is not None and left < RUNNER_UP_S):
             break
         try:
             confirmed[config.id] = _measure(config, place, store, must_stop)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # (`QUEUE_A_TRAINER`), so that it has a choice. Each has a process, whose start takes four seconds of a core.
 IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 6, 1 + QUEUE_A_TRAINER
 # Kept back from a time budget, for confirming on the test split and for the report.
-RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.17, 15.0, 300.0
+RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.18, 15.0, 300.0
 WATCH_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def _run(
     stopped = options.stop.is_set()
     if front is not None and not stopped:
         publisher.phase("confirming")
-        confirm(front, folder, place, store, options.stop.is_set)
+        confirm(front, folder, place, store, options.stop.is_set, lambda: clock.left_s)
         publisher.told(conductor.outcomes())
     publisher.phase("reporting")
     return publisher.finish(complete=not stopped)

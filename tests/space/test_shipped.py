@@ -11,7 +11,7 @@ from autoopt.workers.techniques import techniques
 def everything_offered() -> dict[str, Offer]:
     """As on a machine on which every engine runs in every precision that the spaces name: no runtime is imported."""
     precisions = ("fp32", "fp16", "bf16", "int8", "int8_dynamic")
-    fusions = ("default", "extended", "channels_last")
+    fusions = ("default", "extended", "channels_last", "fused", "frozen")
     return {name: Offer(name, "1", {"cpu": precisions}, fusions) for name in engines()}
 
 
