@@ -28,10 +28,9 @@ FAILURE = "failure.json"
 PRELOAD: dict[Role, tuple[str, ...]] = {
     # The first optimizer of a process imports Dynamo, which takes a second.
     Role.TRAINER: ("numpy", "torch", "torch._dynamo"),
-    Role.BUILDER: ("numpy", "torch", "onnx", "onnxruntime", "openvino"),
+    Role.BUILDER: ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf"),
     Role.LANE: ("numpy", "torch", "onnxruntime", "openvino"),
 }
-NEEDS_NNCF = frozenset({"static_quantization"})
 _REPEATABLE = frozenset({FailureKind.UNSUPPORTED, FailureKind.DISAGREEMENT, FailureKind.DIVERGED})
 
 logger = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
         log = logs / f"{stage.kind}-{stage.name}-{stage.key[:12]}.log"
         try:
             facts = process.call(
-                "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, _preload(stage), log
+                "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, PRELOAD[stage.role], log
             )
         except StageError as error:
             _remember(stage, error, store)
@@ -96,11 +95,6 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
         store.publish(stage.key, out)
     seconds = time.monotonic() - clock
     return Result(StageRun(stage.kind, stage.name, stage.key, False, started_at, seconds, socket.gethostname()), facts)  # noqa: FBT003
-
-
-def _preload(stage: Stage) -> tuple[str, ...]:
-    """What the role's stages import; NNCF, whose import takes seconds, only where it is used: the first build is waited for."""
-    return (*PRELOAD[stage.role], "nncf") if stage.name in NEEDS_NNCF else PRELOAD[stage.role]
 
 
 def _parent(key: str, store: Store) -> Path:
