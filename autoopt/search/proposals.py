@@ -31,7 +31,7 @@ from autoopt.space import Listed, Space, StepChoice, Value, recompose
 
 SURPRISE = 0.6
 """The best engine changes with the shape of a network: a predicted latency may turn out this much lower."""
-QUEUE_A_TRAINER = 5
+QUEUE_A_TRAINER = 3
 """So many may wait for each trainer, that there is a choice; more would only keep others from being measured."""
 _HOPE = 0.1
 _SAMPLERS_TURN = 3
