@@ -126,12 +126,3 @@ class BudgetClock:
     def exhausted(self, candidates: int) -> bool:
         """Whether it is used up, when so many candidates have been decided."""
         return self.left_s == 0.0 or self.left(candidates) == 0
-
-    def share_used(self, candidates: int) -> float:
-        """How much of it is used, in [0, 1]: of the time or of the candidates, whichever is further."""
-        shares = [0.0]
-        if self.budget.seconds is not None:
-            shares.append(self.used_s / self.budget.seconds)
-        if self.budget.candidates is not None:
-            shares.append(candidates / self.budget.candidates)
-        return min(1.0, max(shares))

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from autoopt.errors import AutooptError
 from autoopt.records import Candidate, Failed, Outcome
 from autoopt.search.budget import BudgetClock
 from autoopt.search.elimination import Judge, make_judge
@@ -40,7 +39,7 @@ class Conductor:
         self._exhausted = False
         self._idle_at: tuple[int, int] | None = None
         """How many had ended and ran when there was nothing to hand out."""
-        self._aborted: AutooptError | None = None
+        self._aborted: Exception | None = None
 
     @property
     def finished(self) -> bool:
@@ -111,7 +110,7 @@ class Conductor:
         """Hand out nothing more."""
         self._stopping = True
 
-    def abort(self, error: AutooptError) -> None:
+    def abort(self, error: Exception) -> None:
         """Stop because the search cannot go on (the store failed, the reference cannot be measured); `check` raises it."""
         self._aborted = error
         self.stop()

@@ -137,8 +137,11 @@ class TrainingDesk:
     def done(self, standing: Standing) -> None:
         """The candidate has trained all that it is to train: its lease is given back."""
         now = self._clock()
+        trained = standing.candidate.id in self._leases
         self._note(standing, now)
         self._waiting.pop(standing.candidate.id, None)
+        if not trained:
+            return  # the store had it: nobody is promoted anew
         left_s = None if self._deadline is None else self._deadline - now
         onward = self._judge.judge(standing, left_s, self._beside()) if self._judge else Judgement(None)
         if onward.eliminated is None and onward.promise > 0:

@@ -64,7 +64,7 @@ class Groundwork:
 
     @contextmanager
     def beside(
-        self, ready: Callable[[], None], failed: Callable[[AutooptError], None], trains: Callable[[], bool]
+        self, ready: Callable[[], None], failed: Callable[[Exception], None], trains: Callable[[], bool]
     ) -> Iterator[None]:
         """All of it in a thread, as long as the context lasts.
 
@@ -80,7 +80,7 @@ class Groundwork:
                 ready()
                 self._measure_first()
                 self._foresee(trains)
-            except AutooptError as error:
+            except Exception as error:  # noqa: BLE001 (a thread's boundary: the search raises it again, or it would wait forever)
                 failed(error)
 
         thread = threading.Thread(target=work, name="groundwork", daemon=True)

@@ -212,3 +212,11 @@ def test_nobody_waits_longer_than_promotion_takes(clock: HandClock) -> None:
     desk.done(replace(good, score=0.9, epochs=1.0, next_epochs=0.0))
     clock.now += HOLD_S + 1
     assert desk.ask(other).go
+
+
+def test_nobody_waits_for_a_network_that_was_only_served_otherwise(clock: HandClock) -> None:
+    served, other = replace(standing(0.1), cached=True), replace(standing(0.2), seconds_per_epoch=100.0)
+    desk = desk_with(HandJudge({served.candidate.id: 3.0, other.candidate.id: 2.0}), clock)
+    assert desk.ask(served).go
+    desk.done(replace(served, score=0.9, epochs=1.0, next_epochs=0.0))
+    assert desk.ask(other).go
