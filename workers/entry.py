@@ -7,7 +7,7 @@ trained, rung by rung. What decides is a `Gate`, handed in: workers know nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 from autoopt.errors import StageError
@@ -44,11 +44,19 @@ class Standing:
     """Whether the store has the next rung already: going on costs nothing."""
 
 
+@dataclass(frozen=True)
+class Postponed:
+    """No outcome: the candidate has come as far as it can without training, and others train first."""
+
+    standing: Standing
+    stages: tuple[StageRun, ...] = ()
+
+
 class Gate(Protocol):
     """Decides whether a candidate goes on. May wait (until a trainer is free, say)."""
 
-    def admit(self, standing: Standing) -> Eliminated | None:
-        """None to go on to the next rung; the outcome where the candidate ends here."""
+    def admit(self, standing: Standing) -> Eliminated | Postponed | None:
+        """None to go on to the next rung; how it ends where the candidate ends here, or comes again later."""
 
     def release(self, standing: Standing) -> None:
         """The candidate has trained all that it is to train: others may."""
@@ -57,7 +65,7 @@ class Gate(Protocol):
 class OpenGate:
     """The null gate: everybody goes on."""
 
-    def admit(self, standing: Standing) -> Eliminated | None:  # noqa: ARG002 (the protocol's)
+    def admit(self, standing: Standing) -> Eliminated | Postponed | None:  # noqa: ARG002 (the protocol's)
         """Go on."""
         return None
 
@@ -85,8 +93,10 @@ class _Journey:
         return facts
 
 
-def evaluate(candidate: Candidate, setup: Setup, run: Runner, gate: Gate, known: Known = lambda _: False) -> Outcome:
-    """Take a candidate through its stages.
+def evaluate(
+    candidate: Candidate, setup: Setup, run: Runner, gate: Gate, known: Known = lambda _: False
+) -> Outcome | Postponed:
+    """Take a candidate through its stages; one that was postponed finds what it has finished in the store.
 
     Failures of stages are outcomes; only errors that are not the candidate's (`StoreError`) are raised.
     """
@@ -99,7 +109,7 @@ def evaluate(candidate: Candidate, setup: Setup, run: Runner, gate: Gate, known:
     return outcome
 
 
-def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate) -> Outcome:
+def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate) -> Outcome | Postponed:
     stages, network = plan.structure(candidate, setup)
     # A plan that cannot be served is told before anything is paid for.
     plan.measurement(candidate, network, setup, "validation")
@@ -117,8 +127,8 @@ def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate)
 
 def _train(
     candidate: Candidate, network: Network, rungs: tuple[Rung, ...], setup: Setup, journey: _Journey, gate: Gate
-) -> Eliminated | None:
-    """Probe, then climb the rungs; the outcome where the gate ends it."""
+) -> Eliminated | Postponed | None:
+    """Probe, then climb the rungs; what the gate says where it does not go to the end."""
     timing = journey.go(plan.probe(candidate, network, setup).stages)
     facts: dict[str, Any] = {}
     done = 0.0
@@ -136,11 +146,9 @@ def _train(
         )
 
     for rung in rungs:
-        eliminated = gate.admit(standing(rung.step_epochs, cached=journey.known(rung.stages[-1])))
-        if eliminated is not None:
-            return Eliminated(
-                eliminated.rung, eliminated.reason, eliminated.speedup, eliminated.score, tuple(journey.runs)
-            )
+        ended = gate.admit(standing(rung.step_epochs, cached=journey.known(rung.stages[-1])))
+        if ended is not None:
+            return replace(ended, stages=tuple(journey.runs))
         facts = journey.go(rung.stages)
         done = rung.epochs
     gate.release(standing(0.0))

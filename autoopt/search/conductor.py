@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
-from autoopt.records import Candidate, Failed, Outcome
+from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
+from autoopt.search.desk import QUEUE_A_TRAINER
 from autoopt.search.elimination import Judge, make_judge
-from autoopt.search.proposals import QUEUE_A_TRAINER, View, make_view, propose
+from autoopt.search.proposals import View, begun, make_view, new
 from autoopt.search.study import Asked, CandidateStudy, Decided
+from autoopt.search.waiting import WaitingRoom, merged
+from autoopt.workers.entry import Postponed
 
 # Starting a coordinating process costs seconds of a core, which the first config needs more: begin with few.
 AT_FIRST = 2
+# New networks that are made and probed at a time (builders have those to serve, too, that have been trained), and how many
+# may wait for each trainer: more would hardly be trained before the front has moved.
+PROBED_AT_ONCE = 2
+POSTPONED_A_TRAINER = 16
 
 Row: TypeAlias = tuple[int, Candidate, Outcome]
 Listener: TypeAlias = Callable[[Sequence[Row]], None]
@@ -24,7 +32,7 @@ Listener: TypeAlias = Callable[[Sequence[Row]], None]
 
 
 class Conductor:
-    """Thread-safe: Tune's loop asks and tells, a watcher stops."""
+    """Thread-safe: Tune's loop asks and tells, a watcher reviews and stops."""
 
     def __init__(
         self, study: CandidateStudy, reference: Candidate, clock: BudgetClock, listen: Listener, trainers: int = 1
@@ -37,9 +45,18 @@ class Conductor:
         self._lock = threading.RLock()
         self._stopping = False
         self._exhausted = False
-        self._idle_at: tuple[int, int] | None = None
-        """How many had ended and ran when there was nothing to hand out."""
+        self._idle_at: tuple[int, ...] | None = None
+        """The situation in which there was nothing to hand out."""
         self._aborted: Exception | None = None
+        self._room = WaitingRoom()
+        self._earlier: dict[int, tuple[StageRun, ...]] = {}
+        """What a candidate's stages cost before it was postponed."""
+        self._at_desk: frozenset[str] = frozenset()
+        self._met: set[str] = set()
+        """Who has been at the training desk since it was handed out."""
+        self._called: set[str] = set()
+        """Who was called out of the waiting room."""
+        self._judged: tuple[int, Judge | None] = (-1, None)
 
     @property
     def finished(self) -> bool:
@@ -55,35 +72,60 @@ class Conductor:
         """The next candidate; None while the budget's candidates are all in flight, or when the space is used up."""
         with self._lock:
             decided, running = self._study.outcomes(), self._study.running()
-            situation = (len(decided), len(running))
+            live = [asked.candidate for asked in running if asked.number not in self._room]
+            situation = (len(decided), len(running), len(live), self._seats_taken(live))
             if situation == self._idle_at:
                 return None  # Tune asks many times a second, and thinking takes a core that others need
-            asked = self._ask(decided, [asked.candidate for asked in running])
+            asked = self._ask(decided, running, live)
             self._idle_at = situation if asked is None else None
             return None if asked is None else (asked.number, asked.candidate)
 
-    def _ask(self, decided: Sequence[Decided], running: Sequence[Candidate]) -> Asked | None:
-        if self._clock.left(len(decided) + len(running)) == 0 or len(running) >= AT_FIRST + len(decided):
+    def _ask(self, decided: Sequence[Decided], running: Sequence[Asked], live: Sequence[Candidate]) -> Asked | None:
+        if len(live) >= AT_FIRST + len(decided):
             return None
-        view = make_view(self._study.space, rows(decided), self._reference, running)
-        if not self._study.waits and self._too_early(view, running):
+        view = make_view(self._study.space, rows(decided), self._reference, [asked.candidate for asked in running])
+        if not self._study.waits and self._too_early(view, live):
             return None
-        crowded = view is not None and view.queue() > QUEUE_A_TRAINER * self._trainers
-        proposals = propose(view, new_networks=not crowded) if view else ()
-        # The sampler would most likely bring one more that has to be trained.
-        asked = self._study.ask(proposals, sample=not crowded)
-        self._exhausted = asked is None and not running
+        may_begin = self._clock.left(len(decided) + len(running)) != 0
+        asked = self._study.ask(begun(view) if view else (), sample=False) if may_begin else None
+        asked = asked or self._call(live)
+        if asked is None and may_begin:
+            room = view is None or self._room_for_new(view, live)
+            asked = self._study.ask(new(view, networks=room) if view else (), sample=room)
+            self._exhausted = asked is None and not running
         return asked
 
-    def _too_early(self, view: View | None, running: Sequence[Candidate]) -> bool:
+    def _too_early(self, view: View | None, live: Sequence[Candidate]) -> bool:
         """Whether to wait for what is in flight before anything is proposed.
 
         Before the reference is measured nothing can be judged; and what is proposed next is served where the unchanged
         network runs fastest, so most of its deployments come first. The slow ones at the end are not waited for.
         """
         space = self._study.space
-        unchanged = [candidate for candidate in running if not space.network(candidate)]
-        return bool(running) and (view is None or len(unchanged) > max(1, len(space.targets) // 2))
+        unchanged = [candidate for candidate in live if not space.network(candidate)]
+        return bool(live) and (view is None or len(unchanged) > max(1, len(space.targets) // 2))
+
+    def _seats_taken(self, live: Sequence[Candidate]) -> int:
+        """How many train, wait at the desk, or have been called to it."""
+        coming = self._called - self._met
+        return sum(candidate.id in self._at_desk or candidate.id in coming for candidate in live)
+
+    def _call(self, live: Sequence[Candidate]) -> Asked | None:
+        """Somebody out of the waiting room, where there is a seat at the desk."""
+        judge = self.judge() if len(self._room) else None
+        if judge is None or self._seats_taken(live) >= (1 + QUEUE_A_TRAINER) * self._trainers:
+            return None
+        asked = self._room.call(judge, self._clock.left_s)
+        if asked is not None:
+            self._study.note_postponed(asked.number, postponed=False)
+            self._met.discard(asked.candidate.id)
+            self._called.add(asked.candidate.id)
+        return asked
+
+    def _room_for_new(self, view: View, live: Sequence[Candidate]) -> bool:
+        """Whether another network may be begun."""
+        on_their_way = [c for c in live if view.trains(c) and c.id not in self._met and c.id not in self._called]
+        return len(on_their_way) < PROBED_AT_ONCE and len(self._room) < POSTPONED_A_TRAINER * self._trainers
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """How a candidate ended. One that was stopped together with the job is given back: nobody is to blame."""
@@ -91,15 +133,48 @@ class Conductor:
             if isinstance(outcome, Failed) and outcome.kind.transient and self.finished:
                 self._study.release(number)
                 return
-            self._study.tell(number, outcome)
+            earlier = self._earlier.pop(number, ())
+            self._study.tell(number, replace(outcome, stages=merged(earlier, outcome.stages)))
             decided = self._study.outcomes()
             self._exhausted = self._exhausted or self._clock.left(len(decided)) == 0
         self._listen(rows(decided))
 
+    def postpone(self, number: int, postponed: Postponed) -> None:
+        """The candidate waits outside until its turn comes."""
+        with self._lock:
+            earlier = merged(self._earlier.get(number, ()), postponed.stages)
+            self._earlier[number] = earlier
+            self._study.note_postponed(number, postponed=True)
+            self._called.discard(postponed.standing.candidate.id)
+            self._room.enter(Asked(number, postponed.standing.candidate), Postponed(postponed.standing, stages=earlier))
+
+    def review(self, at_desk: frozenset[str]) -> None:
+        """Now and then: hear who is at the training desk, and end those who wait in vain."""
+        with self._lock:
+            self._at_desk = at_desk
+            self._met |= at_desk
+            judge = self.judge() if len(self._room) else None
+            ended = self._room.dismiss(judge, self._clock.left_s) if judge else {}
+        for number, eliminated in ended.items():
+            self.tell(number, eliminated)
+
+    def close(self) -> None:
+        """The search is over: who still waits was not worth the time; where it was stopped, they wait for its going on."""
+        with self._lock:
+            ended = self._room.close()
+        for number, eliminated in ended.items():
+            if self._stopping:
+                self._study.release(number)
+            else:
+                self.tell(number, eliminated)
+
     def judge(self) -> Judge | None:
         """The judge of the outcomes so far; None until the reference has been measured."""
         with self._lock:
-            return make_judge(self._study.space, rows(self._study.outcomes()), self._reference)
+            decided = self._study.outcomes()
+            if self._judged[0] != len(decided):
+                self._judged = (len(decided), make_judge(self._study.space, rows(decided), self._reference))
+            return self._judged[1]
 
     def outcomes(self) -> list[Row]:
         """Every candidate that has ended."""

@@ -24,10 +24,11 @@ from autoopt.search import cluster
 from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
 from autoopt.search.conductor import Conductor, Row
+from autoopt.search.desk import QUEUE_A_TRAINER
 from autoopt.search.history import History
 from autoopt.search.journal import open_journal
 from autoopt.search.preparation import Prepared, prepare_job
-from autoopt.search.proposals import QUEUE_A_TRAINER, practitioners_list
+from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
 from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from autoopt.search.groundwork import Groundwork
 
 # Candidates in flight: one is timed, some are built, a few need no training; for each that trains others wait at the desk
-# (`QUEUE_A_TRAINER`), so that it has a choice. Each has a process, whose start takes four seconds of a core.
+# (`QUEUE_A_TRAINER`), so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
 IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 6, 1 + QUEUE_A_TRAINER
 # Kept back from a time budget, for confirming on the test split and for the report.
 RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.18, 15.0, 300.0
@@ -220,11 +221,12 @@ def _search(
             ),
         )
         tuner.fit()
+    conductor.close()
 
 
 @contextmanager
 def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterator[None]:
-    """Beside Tune's loop: teach the desk what the front has become, and pass a stop on to it."""
+    """Beside Tune's loop: teach the desk what the front has become, hear who is there, and pass a stop on to it."""
     import ray
 
     ended = threading.Event()
@@ -236,6 +238,7 @@ def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterato
             if newest is not None and newest != judge:
                 ray.get(desk.learn.remote(newest))
                 judge = newest
+            conductor.review(ray.get(desk.present.remote()))
             if stop.is_set():
                 conductor.stop()
             if conductor.stopping:

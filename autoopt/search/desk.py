@@ -21,6 +21,8 @@ HOLD_S = 25.0
 """A network that has just trained is quantized, built and measured before it is promoted, which takes about so long."""
 LEASE_S = 20.0
 WAITING_S = 5.0
+QUEUE_A_TRAINER = 3
+"""So many wait here for each trainer, so that none stands idle; everybody else is postponed, and others are probed."""
 
 
 Network: TypeAlias = tuple[tuple[str, str], ...]
@@ -34,6 +36,8 @@ class Answer:
     eliminated: Eliminated | None = None
     stop: bool = False
     """The job ends: neither."""
+    postponed: Standing | None = None
+    """Others train first, and waiting takes a place: end here and come again. With the pace that is expected of it."""
 
 
 @dataclass
@@ -93,6 +97,10 @@ class TrainingDesk:
         """Whether a candidate trains."""
         return bool(self._leases)
 
+    def present(self) -> frozenset[str]:
+        """Who trains or waits to: identifiers of candidates."""
+        return frozenset({*self._leases, *self._waiting})
+
     def learn(self, judge: Judge) -> None:
         """Judge by this from now on: the front has changed."""
         self._judge = judge
@@ -121,15 +129,23 @@ class TrainingDesk:
         if standing.cached:
             self._waiting.pop(name, None)
             return Answer(go=True)
+        return self._queue(standing, judgement.promise, left_s, now)
+
+    def _queue(self, standing: Standing, promise: float, left_s: float | None, now: float) -> Answer:
+        """The candidate is worth training: is it its turn?"""
+        name = standing.candidate.id
         self._holds.pop(_network(standing), None)
         self._forget_silent(now)
-        self._waiting[name] = _Waiting(judgement.promise, now, self._needed_s(standing))
+        self._waiting[name] = _Waiting(promise, now, self._needed_s(standing))
         if left_s is not None and (late_s := self._done_after_s(standing, now) + RESERVE_S - left_s) > 0:
             del self._waiting[name]
             reason = f"those that promise more come first: its turn would end {late_s:.0f} s after the search"
             return Answer(go=False, eliminated=Eliminated("budget", reason, standing.speedup, standing.score))
-        if len(self._leases) >= self._trainers or self._best_waiting() != name or self._held(name):
-            return Answer(go=False)
+        if len(self._leases) >= self._trainers or self._place(name) > 0 or self._held(name):
+            if self._place(name) < QUEUE_A_TRAINER * self._trainers:
+                return Answer(go=False)
+            del self._waiting[name]
+            return Answer(go=False, postponed=standing)
         waited = self._waiting.pop(name)
         self._leases[name] = _Lease(now, now, now + waited.needed_s, standing.next_epochs)
         return Answer(go=True)
@@ -193,8 +209,10 @@ class TrainingDesk:
         mine = self._waiting[name]
         return mine.needed_s > HOLD_S and any(hold.promise > mine.promise for hold in self._holds.values())
 
-    def _best_waiting(self) -> str:
-        return max(self._waiting, key=lambda name: self._waiting[name].promise)
+    def _place(self, name: str) -> int:
+        """How many of those who wait come before this one: 0 for who is next."""
+        best_first = sorted(self._waiting, key=lambda each: -self._waiting[each].promise)
+        return best_first.index(name)
 
     def _forget_silent(self, now: float) -> None:
         self._leases = {name: lease for name, lease in self._leases.items() if now - lease.heard_at < LEASE_S}

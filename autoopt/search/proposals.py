@@ -10,7 +10,7 @@ In this order:
 * *follow-ups*: a network that was dear to train, in every other deployment that could put it on the front;
 * *neighbours* of the configs that contribute most to the front: local search.
 
-The sampler takes its turns in between. While many wait to be trained, no new network joins them.
+The sampler takes its turns in between.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from autoopt.space import Listed, Space, StepChoice, Value, recompose
 
 SURPRISE = 0.6
 """The best engine changes with the shape of a network: a predicted latency may turn out this much lower."""
-QUEUE_A_TRAINER = 3
-"""So many may wait for each trainer, that there is a choice; more would only keep others from being measured."""
 _HOPE = 0.1
 _SAMPLERS_TURN = 3
 
@@ -70,10 +68,9 @@ class View:
         groups.pop("", None)
         return groups
 
-    def queue(self) -> int:
-        """How many of the running have a network to be trained."""
-        space = self.space
-        return sum(space.trained_for(c) is not None and trained_id(space, c) not in self.changed for c in self.running)
+    def trains(self, candidate: Candidate) -> bool:
+        """Whether the candidate's network, trained as far as it asks for, is not known yet."""
+        return self.space.trained_for(candidate) is not None and trained_id(self.space, candidate) not in self.changed
 
     def begins(self, candidate: Candidate) -> bool:
         """Whether a network would have to be trained from its beginning."""
@@ -98,18 +95,24 @@ def make_view(
     return View(space, tuple(rows), tuple(running), scale, configs, learn(space, configs, scale))
 
 
-def propose(view: View, *, new_networks: bool = True) -> Iterator[Proposal]:
-    """Proposals for the next candidate, the best first, none that is known; nothing when it is the sampler's turn.
+def propose(view: View) -> Iterator[Proposal]:
+    """Proposals for the next candidate, the best first, none that is known; nothing when it is the sampler's turn."""
+    return itertools.chain(begun(view), new(view))
 
-    Args:
-        view: the search as it stands.
-        new_networks: whether a network may be begun that nobody has trained yet.
-    """
-    ordered = itertools.chain(
-        practitioners_list(view.space), promotions(view), openers(view), follow_ups(view), _turn(view)
-    )
-    fresh = (proposal for proposal in ordered if proposal.candidate.id not in view.known)
-    return (proposal for proposal in fresh if new_networks or not view.begins(proposal.candidate))
+
+def begun(view: View) -> Iterator[Proposal]:
+    """What is known to be wanted: the practitioner's list, and more training for what deserves it."""
+    return _fresh(view, itertools.chain(practitioners_list(view.space), promotions(view)))
+
+
+def new(view: View, *, networks: bool = True) -> Iterator[Proposal]:
+    """What nobody has tried. ``networks``: whether one may be begun that nobody has trained yet."""
+    found = _fresh(view, itertools.chain(openers(view), follow_ups(view), _turn(view)))
+    return (proposal for proposal in found if networks or not view.begins(proposal.candidate))
+
+
+def _fresh(view: View, proposals: Iterable[Proposal]) -> Iterator[Proposal]:
+    return (proposal for proposal in proposals if proposal.candidate.id not in view.known)
 
 
 def practitioners_list(space: Space) -> list[Proposal]:

@@ -14,7 +14,8 @@ import ray
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Candidate, Eliminated, StageRun, to_json
 from autoopt.search.cluster import needs
-from autoopt.workers.entry import Standing
+from autoopt.search.desk import Answer
+from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.stages.execute import Result, execute, find
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
@@ -132,15 +133,16 @@ class DeskGate:
                 raise StoppedError
             time.sleep(START_POLL_S)
 
-    def admit(self, standing: Standing) -> Eliminated | None:
-        """None to go on; the outcome where the candidate ends here."""
+    def admit(self, standing: Standing) -> Eliminated | Postponed | None:
+        """None to go on; what becomes of the candidate where it ends here."""
         while True:
-            answer = ray.get(self._desk.ask.remote(standing))
+            answer: Answer = ray.get(self._desk.ask.remote(standing))
             if answer.stop:
                 raise StoppedError
+            if answer.postponed is not None:
+                return Postponed(answer.postponed)
             if answer.go or answer.eliminated is not None:
-                eliminated: Eliminated | None = answer.eliminated
-                return eliminated
+                return answer.eliminated
             time.sleep(ASK_AGAIN_S)
 
     def release(self, standing: Standing) -> None:

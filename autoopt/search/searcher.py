@@ -8,8 +8,9 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from autoopt.errors import FailureKind, StoreError
-from autoopt.records import Failed, Outcome, outcome_from_json, to_json
+from autoopt.records import Failed, Outcome, from_json, outcome_from_json, to_json
 from autoopt.search.conductor import Conductor
+from autoopt.workers.entry import Postponed
 
 
 class ConductorSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
@@ -39,6 +40,10 @@ class ConductorSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002 (Tune's)
         """Tell the conductor. A trial without a result died with its process: nobody's fault, tried again."""
         number = self._running.pop(trial_id)
+        postponed = (result or {}).get("postponed")
+        if postponed is not None:
+            self._conductor.postpone(number, from_json(Postponed, json.loads(postponed)))
+            return
         told = (result or {}).get("outcome")
         if told is None:
             store_error = (result or {}).get("store_error")

@@ -55,7 +55,7 @@ MAX_ATTEMPTS = 3
 """A candidate that was interrupted this often is given up: it may be what takes the node down."""
 _ASKED_AGAIN = 8
 _DRAWN_AGAIN = 200
-_ID, _ATTEMPT, _REPEATS = "candidate_id", "attempt", "repeats"
+_ID, _ATTEMPT, _REPEATS, _POSTPONED = "candidate_id", "attempt", "repeats", "postponed"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _CONSTRAINT = "viable"
 
@@ -141,6 +141,10 @@ class CandidateStudy:
         if not frozen.state.is_finished():
             self._try_again(frozen, int(frozen.user_attrs.get(_ATTEMPT, 1)))
 
+    def note_postponed(self, number: int, *, postponed: bool) -> None:
+        """Whether nobody works at the candidate although it has not ended: a crash meanwhile is not its doing."""
+        self._handle(number).set_user_attr(_POSTPONED, postponed)
+
     def reconcile(self) -> int:
         """After a crash: let what was RUNNING wait again. Returns how many candidates.
 
@@ -149,6 +153,10 @@ class CandidateStudy:
         """
         count = 0
         for frozen in self._trials(TrialState.RUNNING):
+            if frozen.user_attrs.get(_POSTPONED):
+                count += 1
+                self.release(frozen.number)
+                continue
             attempt = int(frozen.user_attrs.get(_ATTEMPT, 1))
             if CANDIDATE in frozen.user_attrs and attempt >= MAX_ATTEMPTS:
                 message = f"the search died {attempt} times while it worked at this candidate"

@@ -10,10 +10,10 @@ import ray
 from ray import tune
 
 from autoopt.errors import StoreError
-from autoopt.records import Candidate, Outcome, from_json, outcome_to_json
+from autoopt.records import Candidate, Outcome, from_json, outcome_to_json, to_json
 from autoopt.records.outcome import Eliminated, Failed, Measured, outcome_name
 from autoopt.search.remote import DeskGate, Place, StoppedError, run_stage
-from autoopt.workers.entry import evaluate
+from autoopt.workers.entry import Postponed, evaluate
 from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
@@ -43,7 +43,9 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         try:
             gate = DeskGate(self._desk)
             gate.wait_for_start(candidate)
-            outcome = evaluate(candidate, self._place.setup, self._run(candidate.id), gate, self._knows)
+            outcome: Outcome | Postponed = evaluate(
+                candidate, self._place.setup, self._run(candidate.id), gate, self._knows
+            )
         except StoppedError as error:
             outcome = Failed("start", error.kind, error.message)
         except StoreError as error:
@@ -53,6 +55,8 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         finally:
             ray.get(self._desk.leave.remote(candidate.id))
         # As text: Tune flattens nested results, and its loggers try to plot them.
+        if isinstance(outcome, Postponed):
+            return {"done": True, "kind": "postponed", "postponed": json.dumps(to_json(outcome))}
         return {
             "done": True,
             "kind": outcome_name(outcome),

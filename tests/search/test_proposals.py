@@ -9,9 +9,11 @@ from autoopt.records import Candidate, Eliminated, Failed, Measured
 from autoopt.search.moves import neighbours
 from autoopt.search.proposals import (
     View,
+    begun,
     follow_ups,
     local_moves,
     make_view,
+    new,
     openers,
     practitioners_list,
     promotions,
@@ -170,12 +172,11 @@ def test_what_is_begun_comes_before_what_is_new(build: Build) -> None:
     assert "may bring it forward" in next(propose(build.view([(promising, 0.90, 0.1)]))).why
 
 
-def test_while_many_wait_for_training_no_new_network_is_proposed(build: Build) -> None:
+def test_networks_that_nobody_has_begun_can_be_left_out(build: Build) -> None:
     promising = build.candidate(student=True, student__depth=0.4)
     waiting = build.candidate(student=True, student__depth=0.8)
     view = build.view([(promising, 0.90, 0.1)], running=[waiting])
-    assert view.queue() == 1
-    found = [proposal.candidate for proposal in propose(view, new_networks=False)]
+    found = [proposal.candidate for proposal in (*begun(view), *new(view, networks=False))]
     assert found, "the network that is trained can be promoted and served otherwise"
     assert not any(view.begins(candidate) for candidate in found)
     assert any(view.begins(proposal.candidate) for proposal in propose(view))
