@@ -65,6 +65,8 @@ class Measurement:
     candidate_id: str
     split: str
     """"validation" while searching; "test" when confirmed."""
+    samples: int
+    """Of the split, that it was judged on."""
     scenario: str
     """"single_stream" or "offline" (MLPerf's terms)."""
     speedup: Estimate

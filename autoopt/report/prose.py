@@ -52,7 +52,9 @@ def _splits(data: ReportData) -> str:
     sizes = data.task.splits
     validation = f"the validation split ({sizes.get('validation', 0):,} samples)"
     if data.front is not None and data.front.confirmed:
-        test = f"the test split ({sizes.get('test', 0):,} samples)"
+        judged, size = data.front[0].judged.samples, sizes.get("test", 0)
+        drawn = f"{judged:,} of its {size:,} samples, drawn at random" if judged < size else f"{size:,} samples"
+        test = f"the test split ({drawn})"
         return (
             f"The search chose by {validation}. The front was then measured afresh on {test}, which the search never "
             "read: of many candidates the best on validation is partly the luckiest."

@@ -143,7 +143,7 @@ def _config_facts(config: Config) -> tuple[tuple[str, str], ...]:
     effective = judged.effective
     facts = [
         ("candidate", f"{config.id}, network {config.candidate.model_id}"),
-        ("judged on", f"{judged.split}, at {judged.taken_at}"),
+        ("judged on", f"{judged.split}, {judged.samples:,} samples, at {judged.taken_at}"),
         ("really ran", _ran(effective)),
         ("latency", f"median {number(judged.latency.median_ms)} ms, p90 {number(judged.latency.p90_ms)} ms (this run)"),
         (

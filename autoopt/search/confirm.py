@@ -14,6 +14,7 @@ from autoopt.front import Config, Front
 from autoopt.jobfolder import JobFolder
 from autoopt.records import Measurement, from_json
 from autoopt.search.remote import Place, run_stage
+from autoopt.search.reserve import REPORT_S, cost_s, samples_for
 from autoopt.search.results import read_confirmed, write_confirmed
 from autoopt.workers.stages import plan
 from autoopt.workers.store.local import LocalStore
@@ -21,8 +22,6 @@ from autoopt.workers.store.local import LocalStore
 logger = logging.getLogger(__name__)
 # Beside the front, what is nearly on it: some of the front will not hold on unseen data, and these take their place.
 RUNNERS_UP = 3
-# A runner-up is measured only where so much time is left: it takes about seven seconds, the report and its bundle three.
-RUNNER_UP_S = 15.0
 
 
 def to_confirm(front: Front) -> tuple[Config, ...]:
@@ -44,23 +43,35 @@ def confirm(
     folder: JobFolder,
     place: Place,
     store: LocalStore,
+    size: int,
     must_stop: Callable[[], bool],
     left_s: Callable[[], float | None] = lambda: None,
 ) -> dict[str, Measurement]:
     """Measure on the test split what is not yet measured there; candidate id to measurement, also on disk after each.
 
-    ``left_s``: seconds left of the budget, None where time is no limit. The front is confirmed in any case.
+    Args:
+        front: of the search.
+        folder: the job's.
+        place: where its stages work.
+        store: theirs.
+        size: of the test split.
+        must_stop: ends it.
+        left_s: seconds left of the budget, None where time is no limit. The front is confirmed in any case, on a part of a split
+            that takes too long; what is nearly on it where there is time.
     """
     confirmed = read_confirmed(folder)
     wanted = to_confirm(front)
+    before = next(iter(confirmed.values()), None)
+    # What is compared must have been judged on the same samples.
+    samples = before.samples if before else samples_for(wanted, size, left_s())
     for number, config in enumerate((*wanted, *runners_up(front))):
         if config.id in confirmed:
             continue
         left = left_s()
-        if must_stop() or (number >= len(wanted) and left is not None and left < RUNNER_UP_S):
+        if must_stop() or (number >= len(wanted) and left is not None and left < cost_s([config], samples) + REPORT_S):
             break
         try:
-            confirmed[config.id] = _measure(config, place, store, must_stop)
+            confirmed[config.id] = _measure(config, samples if samples < size else None, place, store, must_stop)
         except StageError as error:
             logger.warning("%s could not be confirmed: %s", config.describe(), error.message)
             continue
@@ -68,10 +79,12 @@ def confirm(
     return confirmed
 
 
-def _measure(config: Config, place: Place, store: LocalStore, must_stop: Callable[[], bool]) -> Measurement:
+def _measure(
+    config: Config, samples: int | None, place: Place, store: LocalStore, must_stop: Callable[[], bool]
+) -> Measurement:
     _, network = plan.structure(config.candidate, place.setup)
     rungs = plan.training(config.candidate, network, place.setup)
     network = rungs[-1].network if rungs else network
-    serving = plan.measurement(config.candidate, network, place.setup, "test")
+    serving = plan.measurement(config.candidate, network, place.setup, "test", samples)
     facts = run_stage(serving.stages[-1], place, store, must_stop).facts
     return from_json(Measurement, facts)

@@ -30,6 +30,7 @@ from autoopt.search.journal import open_journal
 from autoopt.search.preparation import Prepared, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
+from autoopt.search.reserve import reserve_s
 from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import parse_space
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 # Candidates in flight: one is timed, some are built, a few need no training; for each that trains others wait at the desk
 # (`QUEUE_A_TRAINER`), so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
 IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 6, 1 + QUEUE_A_TRAINER
-# Kept back from a time budget, for confirming on the test split and for the report.
-RESERVE_SHARE, RESERVE_MIN_S, RESERVE_MAX_S = 0.18, 15.0, 300.0
 WATCH_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -134,8 +133,9 @@ def _run(
     study.enqueue(
         [Proposal(prepared.setup.reference, "reference"), *practitioners_list(prepared.space), *history.proposals()]
     )
-    deadline = _deadline(clock)
-    search_clock = BudgetClock(clock.budget, used_s=clock.used_s + _reserve_s(clock))
+    kept_s = reserve_s(clock, prepared.task)
+    deadline = None if clock.left_s is None else time.time() + clock.left_s - kept_s
+    search_clock = BudgetClock(clock.budget, used_s=clock.used_s + kept_s)
 
     def told(rows: Sequence[Row]) -> None:
         history.learn(rows)
@@ -156,21 +156,10 @@ def _run(
     stopped = options.stop.is_set()
     if front is not None and not stopped:
         publisher.phase("confirming")
-        confirm(front, folder, place, store, options.stop.is_set, lambda: clock.left_s)
+        confirm(front, folder, place, store, prepared.task.splits["test"], options.stop.is_set, lambda: clock.left_s)
         publisher.told(conductor.outcomes())
     publisher.phase("reporting")
     return publisher.finish(complete=not stopped)
-
-
-def _reserve_s(clock: BudgetClock) -> float:
-    if clock.budget.seconds is None:
-        return 0.0
-    return min(max(RESERVE_SHARE * clock.budget.seconds, RESERVE_MIN_S), RESERVE_MAX_S)
-
-
-def _deadline(clock: BudgetClock) -> float | None:
-    """When the search must have ended, in seconds since the epoch."""
-    return None if clock.left_s is None else time.time() + clock.left_s - _reserve_s(clock)
 
 
 def _search(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autoopt.task.network import Original
     from autoopt.task.task import Task
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when the prepared folder's layout changes."""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,7 +26,7 @@ from autoopt.task.draft import Draft, look_at
 from autoopt.task.losses import loss_name, resolve_loss
 from autoopt.task.metrics import resolve_metric
 from autoopt.task.network import BATCH
-from autoopt.task.prepared import FUNCTIONS, MANIFEST, Arrays, Manifest, PreparedTask, write_outputs
+from autoopt.task.prepared import FUNCTIONS, MANIFEST, SEED, Arrays, Manifest, PreparedTask, write_outputs
 from autoopt.task.scan import SplitWriter, write_split
 
 if TYPE_CHECKING:
@@ -34,7 +36,11 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION = 512
 """Samples of the default calibration split."""
-SEED = 0
+JUDGE_S, SLOW, JUDGED_AT_LEAST = 20.0, 1.5, 500
+"""Judging a candidate as slow as the original is brought down to so long where it would take 1.5 times as long or more; but fewer
+validation samples would tell nothing apart."""
+CALLS, CALLS_AT_LEAST, CALLS_S = 20, 3, 1.0
+"""To find out how long the original network takes."""
 
 
 class ArtifactStore(Protocol):
@@ -94,8 +100,10 @@ def _write(draft: Draft, folder: Path, progress: Callable[[str], None]) -> None:
         splits["calibration"] = _write_calibration(folder, len(draft.signature.tensors), order)
     draft.network.save(folder / "network")
     _write_functions(draft.functions, folder)
+    sample_ms = _sample_ms(draft, folder)
+    splits["validation"], remarks = _thin_out(draft, folder, sample_ms)
     score = _write_reference(draft, folder, progress)
-    manifest = _manifest(draft, splits, score)
+    manifest = _manifest(draft, splits, score, sample_ms, remarks)
     (folder / MANIFEST).write_text(json.dumps(to_json(manifest), indent=1))
 
 
@@ -105,9 +113,46 @@ def _write_calibration(folder: Path, inputs: int, order: np.ndarray | None) -> i
     if order is None:
         order = np.random.default_rng(SEED).permutation(len(arrays.targets))
     chosen = np.sort(order[:CALIBRATION])
-    with SplitWriter(folder / "calibration", len(chosen)) as writer:
-        writer.add(Chunk(tuple(array[chosen] for array in arrays.inputs), arrays.targets[chosen]))
+    _write_rows(arrays, chosen, folder / "calibration")
     return len(chosen)
+
+
+def _sample_ms(draft: Draft, folder: Path) -> float:
+    """What one sample takes the original network, roughly: how much judging costs follows from it."""
+    arrays = _read(folder / "validation", len(draft.signature.tensors))
+    sample = tuple(np.array(array[:1]) for array in arrays.inputs)
+    taken: list[float] = []
+    began = time.perf_counter()
+    while len(taken) < CALLS and (len(taken) < CALLS_AT_LEAST or time.perf_counter() - began < CALLS_S):
+        start = time.perf_counter()
+        draft.network.run(sample, draft.signature)
+        taken.append(time.perf_counter() - start)
+    return 1000 * min(taken)
+
+
+def _thin_out(draft: Draft, folder: Path, sample_ms: float) -> tuple[int, tuple[str, ...]]:
+    """Keep so many validation samples, drawn at random, as can be judged in a reasonable time."""
+    inputs = len(draft.signature.tensors)
+    size = draft.scans["validation"].length
+    if size <= JUDGED_AT_LEAST or size * sample_ms / 1000 <= SLOW * JUDGE_S:
+        return size, ()
+    kept = min(size, max(JUDGED_AT_LEAST, int(1000 * JUDGE_S / sample_ms)))
+    source, thinned = folder / "validation", folder / "thinned"
+    arrays = _read(source, inputs)
+    _write_rows(arrays, np.sort(np.random.default_rng(SEED).permutation(size)[:kept]), thinned)
+    shutil.rmtree(source)
+    thinned.rename(source)
+    remark = (
+        f"The search judges by {kept:,} of the {size:,} validation samples, drawn at random: the network takes "
+        f"{sample_ms:.0f} ms a sample."
+    )
+    return kept, (remark,)
+
+
+def _write_rows(arrays: Arrays, rows: np.ndarray, folder: Path) -> None:
+    """A split of some rows of another."""
+    with SplitWriter(folder, len(rows)) as writer:
+        writer.add(Chunk(tuple(array[rows] for array in arrays.inputs), arrays.targets[rows]))
 
 
 def _write_functions(functions: Mapping[str, Any], folder: Path) -> None:
@@ -154,7 +199,9 @@ def _read(folder: Path, inputs: int) -> Arrays:
     return Arrays(found, np.load(folder / "targets.npy", mmap_mode="r"))
 
 
-def _manifest(draft: Draft, splits: Mapping[str, int], score: float) -> Manifest:
+def _manifest(
+    draft: Draft, splits: Mapping[str, int], score: float, sample_ms: float, remarks: tuple[str, ...]
+) -> Manifest:
     task = draft.task
     return Manifest(
         name=task.name,
@@ -167,6 +214,7 @@ def _manifest(draft: Draft, splits: Mapping[str, int], score: float) -> Manifest
         functions=tuple(draft.functions),
         targets_dtype=draft.targets_dtype,
         reference_score=score,
+        sample_ms=sample_ms,
         imports=draft.loaded.imports,
-        remarks=draft.remarks,
+        remarks=(*draft.remarks, *remarks),
     )

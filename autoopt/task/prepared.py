@@ -37,6 +37,7 @@ from autoopt.task.scan import NpyWriter
 if TYPE_CHECKING:
     from torch import nn
 
+SEED = 0
 MANIFEST = "task.json"
 FUNCTIONS = "functions.pkl"
 Progress = Callable[[str], None]
@@ -57,6 +58,8 @@ class Manifest:
     """Which of metric, loss and student are in ``functions.pkl``."""
     targets_dtype: str
     reference_score: float
+    sample_ms: float
+    """What one sample takes the original network, roughly, where it was prepared."""
     imports: Imports
     remarks: tuple[str, ...] = ()
 
@@ -146,6 +149,11 @@ class PreparedTask:
         return self.manifest.reference_score
 
     @property
+    def sample_ms(self) -> float:
+        """What one sample takes the original network, roughly, in milliseconds."""
+        return self.manifest.sample_ms
+
+    @property
     def reference_outputs(self) -> np.ndarray:
         """The original network's outputs on validation, (N, ...)."""
         return self.outputs_of_original("validation")
@@ -171,19 +179,39 @@ class PreparedTask:
         inputs = tuple(_mapped(folder / f"input_{index}.npy") for index in range(len(self.signature.tensors)))
         return Arrays(inputs, _mapped(folder / "targets.npy"))
 
-    def outputs_of_original(self, split: str, progress: Progress = lambda _: None) -> np.ndarray:
-        """The original network's outputs on a split, (N, ...): computed when first asked for, then read.
+    def drawn(self, split: str, samples: int | None = None) -> Arrays:
+        """So many samples of a split, drawn at random but always the same ones; all where ``samples`` is None."""
+        arrays = self.arrays(split)
+        if samples is None or samples >= len(arrays.targets):
+            return arrays
+        rows = self._rows(split, samples)
+        return Arrays(tuple(array[rows] for array in arrays.inputs), arrays.targets[rows])
+
+    def outputs_of_original(
+        self, split: str, samples: int | None = None, progress: Progress = lambda _: None
+    ) -> np.ndarray:
+        """The original network's outputs on a split, or on those `drawn` of it, (N, ...): computed when first asked for.
 
         Raises:
             TaskError: the task has no such split.
         """
+        self._check_has(split)
+        if samples is not None and samples >= self.splits[split]:
+            samples = None
         path = self.folder / "outputs" / f"{split}.npy"
+        if samples is not None and path.exists():
+            drawn: np.ndarray = _mapped(path)[self._rows(split, samples)]
+            return drawn
+        if samples is not None:
+            path = path.with_stem(f"{split}-{samples}")
         if not path.exists():
-            self._check_has(split)
             part = path.with_suffix(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
-            write_outputs(self.open_original(), self.arrays(split), self.signature, part, progress)
+            write_outputs(self.open_original(), self.drawn(split, samples), self.signature, part, progress)
             part.rename(path)  # whole or not at all; two that compute it write the same
         return _mapped(path)
+
+    def _rows(self, split: str, samples: int) -> np.ndarray:
+        return np.sort(np.random.default_rng(SEED).permutation(self.splits[split])[:samples])
 
     def open_original(self) -> Original:
         """The original network in memory."""

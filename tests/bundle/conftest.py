@@ -56,6 +56,7 @@ def measurement(candidate: Candidate, split: str, latency_ms: float = 10.0) -> M
     return Measurement(
         candidate_id=candidate.id,
         split=split,
+        samples=1000,
         scenario="single_stream",
         speedup=Estimate(14.2, 13.6, 14.9),
         latency_ms=interval,
@@ -102,6 +103,7 @@ def make_task(parent: Path) -> PreparedTask:
         functions=(),
         targets_dtype="int64",
         reference_score=0.93,
+        sample_ms=1.0,
         imports=Imports(),
     )
     (folder / "task.json").write_text(json.dumps(to_json(manifest)))

@@ -43,6 +43,7 @@ def _config(  # noqa: PLR0913 (each test names the few that it is about)
         return Measurement(
             candidate_id=candidate.id,
             split=split,
+            samples=1000,
             scenario="single_stream",
             speedup=Estimate(speedup, speedup / (1 + relative), speedup * (1 + relative)),
             latency_ms=Estimate(latency_ms, latency_ms / (1 + relative), latency_ms * (1 + relative)),

@@ -84,6 +84,7 @@ def measurement(candidate: Candidate, split: str, speedup: float, drop: float, n
     return Measurement(
         candidate_id=candidate.id,
         split=split,
+        samples=samples,
         scenario="single_stream",
         speedup=Estimate(speedup, speedup * (1 - relative), speedup * (1 + 1.1 * relative)),
         latency_ms=Estimate(latency_ms, latency_ms * (1 - relative), latency_ms * (1 + 1.1 * relative)),

@@ -67,6 +67,7 @@ def make_measured(
     measurement = Measurement(
         candidate_id=candidate.id,
         split="validation",
+        samples=1000,
         scenario="single_stream",
         speedup=exactly(base_ms / latency_ms),
         latency_ms=exactly(latency_ms),

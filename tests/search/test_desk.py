@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from autoopt.records import Candidate, Deployment, Eliminated, Step
-from autoopt.search.desk import HOLD_S, LEASE_S, WAITING_S, TrainingDesk
+from autoopt.search.desk import HOLD_S, LEASE_S, QUEUE_A_TRAINER, WAITING_S, TrainingDesk
 from autoopt.search.elimination import Judgement
 from autoopt.workers.entry import Standing
 
@@ -220,3 +220,31 @@ def test_nobody_waits_for_a_network_that_was_only_served_otherwise(clock: HandCl
     assert desk.ask(served).go
     desk.done(replace(served, score=0.9, epochs=1.0, next_epochs=0.0))
     assert desk.ask(other).go
+
+
+def test_the_queue_is_short_and_who_promises_least_is_postponed_with_the_pace_expected_of_it(clock: HandClock) -> None:
+    busy, *others = (replace(standing(depth), seconds_per_epoch=40.0) for depth in (0.1, 0.2, 0.3, 0.4, 0.5))
+    others[0] = replace(others[0], seconds_per_epoch=None)
+    promises = {each.candidate.id: float(place) for place, each in enumerate(others)}
+    desk = desk_with(HandJudge(promises), clock)
+    assert desk.ask(busy).go
+    desk.done(busy)
+    assert desk.ask(busy).go
+    answers = [desk.ask(each) for each in others[:QUEUE_A_TRAINER]]
+    assert not any(answer.go or answer.postponed for answer in answers), "there is room for them"
+    assert desk.ask(others[QUEUE_A_TRAINER]).postponed is None
+    least = desk.ask(others[0]).postponed
+    assert least is not None
+    assert least.seconds_per_epoch == 40.0
+    assert others[0].candidate.id not in desk.present()
+    assert desk.present() == {each.candidate.id for each in (busy, *others[1:])}
+
+
+def test_whoever_is_next_is_never_postponed(clock: HandClock) -> None:
+    desk = desk_with(HandJudge(), clock)
+    assert desk.ask(standing(0.1)).go
+    for place in range(2, 2 + QUEUE_A_TRAINER):
+        assert desk.ask(standing(place / 10)).postponed is None
+    assert desk.ask(standing(0.9)).postponed is not None, "of equals the last"
+    desk.leave(standing(0.1).candidate.id)
+    assert desk.ask(standing(0.2)).go

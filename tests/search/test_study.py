@@ -176,6 +176,24 @@ def test_reconciling_lets_stale_candidates_wait_once_however_often_it_is_done(sp
     assert states(again).count(TrialState.RUNNING) == 2
 
 
+def test_who_was_postponed_when_the_search_died_is_not_to_blame(space: Space) -> None:
+    storage = InMemoryStorage()
+    for _ in range(MAX_ATTEMPTS + 1):
+        study = CandidateStudy(storage, space, sampler="random")
+        study.reconcile()
+        asked = study.ask()
+        assert asked is not None
+        study.note_postponed(asked.number, postponed=True)
+    assert not study.outcomes()
+    study.note_postponed(asked.number, postponed=False)
+    for _ in range(MAX_ATTEMPTS):
+        study.reconcile()
+        study.ask()
+    study.reconcile()
+    (given_up,) = study.outcomes()
+    assert isinstance(given_up.outcome, Failed)
+
+
 def test_a_crash_in_the_middle_of_reconciling_doubles_nothing(space: Space) -> None:
     study = CandidateStudy(InMemoryStorage(), space)
     asked = study.ask()

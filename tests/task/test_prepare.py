@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import logging
 import pickle
 import time
@@ -19,6 +20,7 @@ from autoopt.task import PreparedTask, Task, load_task, prepare
 from autoopt.task.data import open_split
 from autoopt.workers.store import LocalStore
 
+prepare_module = importlib.import_module("autoopt.task.prepare")  # the package's name for it is the function's
 Prepare = Callable[..., PreparedTask]
 Digits = tuple[np.ndarray, np.ndarray]
 
@@ -90,6 +92,49 @@ def test_outputs_on_test_are_computed_when_asked_for_and_kept(prepared: Prepare,
     stamp = (task.folder / "outputs" / "test.npy").stat().st_mtime_ns
     np.testing.assert_array_equal(PreparedTask.open(task.folder).outputs_of_original("test"), outputs)
     assert (task.folder / "outputs" / "test.npy").stat().st_mtime_ns == stamp
+
+
+def test_a_part_of_a_split_is_drawn_at_random_but_always_the_same(prepared: Prepare, digits: Digits) -> None:
+    task = prepared()
+    first, again = task.drawn("test", 50), task.drawn("test", 50)
+    np.testing.assert_array_equal(first.inputs[0], again.inputs[0])
+    assert len(first.targets) == 50
+    assert not np.array_equal(first.targets, digits[1][1200:1250])
+    np.testing.assert_array_equal(task.drawn("test").targets, digits[1][1200:])
+    np.testing.assert_array_equal(task.drawn("test", 100_000).targets, digits[1][1200:])
+
+
+@pytest.mark.parametrize("known", ["the whole", "nothing"])
+def test_outputs_on_a_part_of_a_split_are_those_of_the_whole(prepared: Prepare, known: str) -> None:
+    task = prepared()
+    if known == "the whole":
+        task.outputs_of_original("test")
+    outputs = task.outputs_of_original("test", 50)
+    with torch.no_grad():
+        expected = task.open_original().run(task.drawn("test", 50).inputs, task.signature)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    assert (task.folder / "outputs" / "test.npy").exists() is (known == "the whole")
+
+
+def test_a_slow_network_is_judged_by_fewer_validation_samples_and_it_is_said(
+    prepared: Prepare, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "JUDGED_AT_LEAST", 100)
+    monkeypatch.setattr(prepare_module, "_sample_ms", lambda *_: 200.0)
+    task = prepared()
+    assert task.splits["validation"] == 100
+    arrays = task.arrays("validation")
+    assert len(arrays.inputs[0]) == len(arrays.targets) == len(task.reference_outputs) == 100
+    given = {image.tobytes(): label for image, label in zip(digits[0][800:1200], digits[1][800:1200], strict=True)}
+    assert all(given[i.tobytes()] == t for i, t in zip(np.array(arrays.inputs[0]), arrays.targets, strict=True))
+    assert not np.array_equal(arrays.targets, digits[1][800:900])
+    assert task.splits["test"] == len(digits[1]) - 1200
+    (remark,) = task.remarks
+    assert "100 of the 400 validation samples" in remark
+
+
+def test_how_long_a_sample_takes_is_known(prepared: Prepare) -> None:
+    assert 0 < prepared().sample_ms < 100
 
 
 def test_a_kept_output_is_no_damage_to_the_store(prepared: Prepare, store: LocalStore) -> None:

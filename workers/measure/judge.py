@@ -24,6 +24,7 @@ class Judgement:
     """The reference's score less the artifact's, on the same samples."""
     agreement: float
     """Share of samples on which both predict the same."""
+    samples: int
 
 
 def judge(task: PreparedTask, outputs: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> Judgement:
@@ -44,7 +45,8 @@ def judge(task: PreparedTask, outputs: np.ndarray, reference: np.ndarray, target
         message = f"the metric {task.metric.name!r} gives {score.value} for finite outputs; it must give a number"
         raise StageError(FailureKind.ERROR, message)
     scores_classes = are_class_scores(reference, targets)
-    return Judgement(score, drop, agreement(outputs, np.asarray(reference), class_scores=scores_classes))
+    agree = agreement(outputs, np.asarray(reference), class_scores=scores_classes)
+    return Judgement(score, drop, agree, samples=len(targets))
 
 
 def _scores(

@@ -130,9 +130,9 @@ def _timing(timed: _Timed) -> Timing:
 
 
 def _judge(asked: MeasureRequest, split: str, task: PreparedTask, artifact: Server) -> Judgement:
-    arrays = task.arrays(split)
+    arrays = task.drawn(split, asked.samples)
     given = asked.reference_outputs
-    reference = task.outputs_of_original(split) if given is None else np.load(given, mmap_mode="r")
+    reference = task.outputs_of_original(split, asked.samples) if given is None else np.load(given, mmap_mode="r")
     return judge(task, artifact.predict(arrays.inputs, freely=True), reference, np.asarray(arrays.targets))
 
 
@@ -143,6 +143,7 @@ def _measurement(
     return Measurement(
         candidate_id=asked.candidate_id,
         split=split,
+        samples=judgement.samples,
         scenario=asked.scenario,
         speedup=pairs.speedup,
         latency_ms=_latency_ms(asked, pairs),

@@ -155,12 +155,16 @@ def probe(candidate: Candidate, network: Network, setup: Setup) -> Serving:
     return _serving(probed, network, setup, kind="probe", split="none")
 
 
-def measurement(candidate: Candidate, network: Network, setup: Setup, split: str) -> Serving:
-    """Serve a finished network, time it and judge it on a split."""
-    return _serving(candidate, network, setup, kind="measure", split=split)
+def measurement(
+    candidate: Candidate, network: Network, setup: Setup, split: str, samples: int | None = None
+) -> Serving:
+    """Serve a finished network, time it and judge it on a split, or on so many samples drawn of it."""
+    return _serving(candidate, network, setup, kind="measure", split=split, samples=samples)
 
 
-def _serving(candidate: Candidate, network: Network, setup: Setup, *, kind: str, split: str) -> Serving:
+def _serving(
+    candidate: Candidate, network: Network, setup: Setup, *, kind: str, split: str, samples: int | None = None
+) -> Serving:
     deployment = candidate.deployment
     engine = engine_named(deployment.engine)
     stages: list[Stage] = []
@@ -180,7 +184,8 @@ def _serving(candidate: Candidate, network: Network, setup: Setup, *, kind: str,
         served = Network(stage.key, served.format, network.outputs)
     build = _build_stage(engine, served, deployment, setup)
     stages.append(build)
-    stages.append(_measure_stage(kind, split, build, network, candidate, setup))
+    measure = _measure_stage(kind, split, build, network, candidate, setup)
+    stages.append(replace(measure, params={**measure.params, "samples": samples}))
     return Serving(tuple(stages))
 
 

@@ -136,7 +136,7 @@ def _teacher_outputs(work: Work) -> dict[str, Any]:
 
 
 def _original_outputs(work: Work) -> dict[str, Any]:
-    outputs = work.task.outputs_of_original(work.name, lambda line: print(line, flush=True))
+    outputs = work.task.outputs_of_original(work.name, progress=lambda line: print(line, flush=True))
     return {"samples": len(outputs)}
 
 
@@ -211,6 +211,7 @@ def _measure_request(work: Work) -> dict[str, Any]:
         },
         "task": str(task),
         "split": None if work.name == "none" else work.name,
+        "samples": params["samples"],
         "scenario": params["scenario"],
         "reference_latency_ms": reference_latency_ms,
         "source_outputs": None if work.name == "none" else str(outputs),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from autoopt.workers.techniques.base import Context
 
+_SEED = 0
 Tensors = tuple[torch.Tensor, ...]
 
 # What a network's forward raises when its structure no longer fits: wrong shapes, a missing attribute, a failed view.
@@ -36,11 +37,11 @@ def example(context: Context, batch: int = 2) -> Tensors:
 
 
 def batches(context: Context, split: str, samples: int, batch: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
-    """Inputs and targets of the first samples of a split."""
+    """Inputs and targets of some samples of a split: always the same, drawn at random, since splits may be sorted."""
     arrays = context.task.arrays(split)
-    end = min(samples, len(arrays.targets))
-    for start in range(0, end, batch):
-        rows = np.arange(start, min(start + batch, end))
+    drawn = np.sort(np.random.default_rng(_SEED).permutation(len(arrays.targets))[:samples])
+    for start in range(0, len(drawn), batch):
+        rows = drawn[start : start + batch]
         yield tuple(take(array, rows) for array in arrays.inputs), take(arrays.targets, rows)
 
 

@@ -18,7 +18,7 @@ BATCH = 250
 
 
 def validate(model: nn.Module, context: Context, *, images: bool = False) -> float:
-    """The score on the first samples of the validation split; higher is better. Leaves the network in eval mode."""
+    """The score on validation samples, drawn where there are many; higher is better. Leaves the network in eval mode."""
     found, wanted = [], []
     for inputs, targets in batches(context, "validation", VALIDATION_SAMPLES, BATCH):
         found.append(outputs(model, laid_out(inputs, images=images), context)[0].float().numpy())

@@ -1,0 +1,163 @@
+"""The conductor with outcomes made by hand: who waits outside, who is called, who waits in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from optuna.storages import InMemoryStorage
+
+from autoopt.records import Candidate, Eliminated, Measured, StageRun
+from autoopt.search.budget import Budget, BudgetClock
+from autoopt.search.conductor import PROBED_AT_ONCE, Conductor, Row
+from autoopt.search.proposals import practitioners_list
+from autoopt.search.study import CandidateStudy, Proposal
+from autoopt.space import Space
+from autoopt.workers.entry import Postponed, Standing
+
+Outcomes = Callable[[Candidate, float, float], Measured]
+PROBED = StageRun("probe", "none", "key", cached=False, started_at=0.0, seconds=2.0)
+
+
+class Search:
+    """A conductor whose unchanged networks have all been measured."""
+
+    def __init__(self, space: Space, reference: Candidate, outcome: Outcomes, budget: Budget) -> None:
+        self.study = CandidateStudy(InMemoryStorage(), space, sampler="random")
+        self.space, self.outcome = space, outcome
+        self.told: list[Row] = []
+        self.now = 0.0
+        clock = BudgetClock(budget, clock=lambda: self.now)
+        self.conductor = Conductor(self.study, reference, clock, self._hear)
+        self.study.enqueue([Proposal(reference, "reference"), *practitioners_list(space)])
+        while self.study.waits:
+            number, candidate = self.ask()
+            self.conductor.tell(number, outcome(candidate, 0.919, 2.0 if candidate == reference else 0.4))
+
+    def _hear(self, rows: object) -> None:
+        self.told = list(rows)  # type: ignore[call-overload]
+
+    def ask(self) -> tuple[int, Candidate]:
+        asked = self.conductor.next()
+        assert asked is not None
+        return asked
+
+    def postpone(self, number: int, candidate: Candidate, speedup: float) -> None:
+        standing = Standing(candidate, speedup, speedup, epochs=0.0, next_epochs=0.0625)
+        self.conductor.postpone(number, Postponed(standing, (PROBED,)))
+
+    def new_network(self) -> tuple[int, Candidate]:
+        """The next candidate; those that come first and need no training are measured."""
+        while True:
+            number, candidate = self.ask()
+            if self.space.trained_for(candidate) is not None:
+                return number, candidate
+            self.conductor.tell(number, self.outcome(candidate, 0.919, 0.4))
+
+
+@pytest.fixture
+def start(space: Space, reference: Candidate, outcome: Outcomes) -> Callable[..., Search]:
+    def begin(seconds: float | None = 600.0, candidates: int | None = None) -> Search:
+        return Search(space, reference, outcome, Budget(seconds, candidates))
+
+    return begin
+
+
+def test_networks_on_their_way_are_few_and_those_postponed_make_room_for_others(start: Callable[..., Search]) -> None:
+    search = start()
+    others = [search.new_network() for _ in range(PROBED_AT_ONCE)]
+    while (asked := search.conductor.next()) is not None:
+        assert search.space.trained_for(asked[1]) is None, "no third network is begun"
+        search.conductor.tell(asked[0], search.outcome(asked[1], 0.919, 0.4))
+    desk = frozenset(candidate.id for _, candidate in others)
+    search.conductor.review(desk | {"two", "more"})
+    following = search.new_network()
+    assert following[1].id not in desk
+
+
+def test_the_most_promising_of_those_postponed_is_called_when_there_is_a_seat(start: Callable[..., Search]) -> None:
+    search = start()
+    slow, fast = search.new_network(), search.new_network()
+    search.postpone(*slow, 5.5)
+    search.postpone(*fast, 8.0)
+    assert search.ask() == fast, "under its own number: the same candidate, not another"
+    assert search.ask() == slow
+
+
+def test_nobody_is_called_while_the_desk_is_full(start: Callable[..., Search]) -> None:
+    search = start()
+    at_desk = []
+    for _ in range(4):
+        asked = search.new_network()
+        at_desk.append(asked[1].id)
+        search.conductor.review(frozenset(at_desk))
+    waiting = search.new_network()
+    search.postpone(*waiting, 20.0)
+    assert search.ask() != waiting
+    search.conductor.review(frozenset(at_desk[1:]))
+    assert search.ask() == waiting
+
+
+def test_who_waits_in_vain_is_eliminated_and_what_its_probe_cost_is_kept(
+    start: Callable[..., Search], outcome: Outcomes
+) -> None:
+    search = start()
+    waiting, better = search.new_network(), search.new_network()
+    search.postpone(*waiting, 10.0)
+    search.conductor.tell(better[0], outcome(better[1], 0.92, 0.1))
+    search.conductor.review(frozenset())
+    (told,) = [row for row in search.told if row[0] == waiting[0]]
+    assert isinstance(told[2], Eliminated)
+    assert told[2].rung == "latency"
+    assert told[2].stages == (PROBED,)
+
+
+def test_at_the_end_those_who_wait_are_eliminated_for_want_of_time(start: Callable[..., Search]) -> None:
+    search = start()
+    waiting = search.new_network()
+    search.postpone(*waiting, 20.0)
+    search.now = 600.0
+    search.conductor.close()
+    (told,) = [row for row in search.told if row[0] == waiting[0]]
+    assert isinstance(told[2], Eliminated)
+    assert told[2].rung == "budget"
+    assert not search.study.running()
+
+
+def test_where_the_search_was_stopped_they_wait_for_its_going_on(start: Callable[..., Search]) -> None:
+    search = start()
+    waiting = search.new_network()
+    search.postpone(*waiting, 20.0)
+    search.conductor.stop()
+    search.conductor.close()
+    assert waiting[0] not in [number for number, _, _ in search.told]
+    assert search.study.waits
+    again = search.study.ask()
+    assert again is not None
+    assert again.candidate == waiting[1]
+
+
+def test_a_budget_of_candidates_counts_those_who_wait_and_calls_them(start: Callable[..., Search]) -> None:
+    search = start(seconds=None, candidates=8)
+    first, second = search.new_network(), search.new_network()
+    search.postpone(*first, 8.0)
+    search.postpone(*second, 5.5)
+    assert search.ask() == first
+    assert search.ask() == second
+    assert search.conductor.next() is None, "eight are decided or in hand"
+    for number, candidate in (first, second):
+        search.conductor.tell(number, search.outcome(candidate, 0.9, 0.2))
+    assert search.conductor.finished
+
+
+def test_both_visits_of_a_candidate_are_in_its_outcome(start: Callable[..., Search], outcome: Outcomes) -> None:
+    search = start()
+    number, candidate = search.new_network()
+    search.postpone(number, candidate, 20.0)
+    assert search.ask() == (number, candidate)
+    again = StageRun("probe", "none", "key", cached=True, started_at=9.0, seconds=0.0)
+    trained = StageRun("technique", "recovery", "other", cached=False, started_at=9.0, seconds=30.0)
+    measured = outcome(candidate, 0.9, 0.2)
+    search.conductor.tell(number, Measured(measured.measurement, measured.artifact_key, (again, trained)))
+    (told,) = [row for row in search.told if row[0] == number]
+    assert told[2].stages == (PROBED, trained)

@@ -1,0 +1,57 @@
+"""How much is kept back for confirming, and by how many samples it confirms."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from autoopt.front import Config
+from autoopt.search.budget import Budget, BudgetClock
+from autoopt.search.reserve import MEASURE_S, REPORT_S, SAMPLES_AT_LEAST, cost_s, reserve_s, samples_for
+from autoopt.task import PreparedTask
+
+
+def configs(*latencies_ms: float) -> list[Config]:
+    return [cast("Config", SimpleNamespace(latency_ms=SimpleNamespace(value=each))) for each in latencies_ms]
+
+
+def task(test: int, sample_ms: float) -> PreparedTask:
+    return cast("PreparedTask", SimpleNamespace(splits={"test": test}, sample_ms=sample_ms))
+
+
+def test_confirming_costs_judging_and_what_every_measurement_costs() -> None:
+    assert cost_s(configs(1.0, 3.0), 1000) == pytest.approx(2 * MEASURE_S + 4.0)
+
+
+def test_the_whole_test_split_confirms_where_the_time_allows() -> None:
+    assert samples_for(configs(1.0, 3.0), 10_000, left_s=None) == 10_000
+    assert samples_for(configs(1.0, 3.0), 10_000, left_s=1000.0) == 10_000
+
+
+def test_a_part_of_it_confirms_in_the_time_that_there_is() -> None:
+    wanted = configs(20.0, 30.0)
+    samples = samples_for(wanted, 10_000, left_s=100.0)
+    assert SAMPLES_AT_LEAST < samples < 10_000
+    assert cost_s(wanted, samples) + REPORT_S == pytest.approx(100.0, rel=0.01)
+
+
+def test_too_few_samples_would_confirm_nothing() -> None:
+    assert samples_for(configs(50.0), 10_000, left_s=1.0) == SAMPLES_AT_LEAST
+    assert samples_for(configs(50.0), 200, left_s=1.0) == 200
+
+
+@pytest.mark.parametrize(("seconds", "test", "sample_ms"), [(600.0, 10_000, 2.7), (1800.0, 3_000, 25.0)])
+def test_a_slow_network_keeps_back_no_more_than_a_share_of_the_budget(
+    seconds: float, test: int, sample_ms: float
+) -> None:
+    clock = BudgetClock(Budget(seconds))
+    assert reserve_s(clock, task(test, sample_ms)) <= 0.18 * seconds
+    assert reserve_s(clock, task(test, 100 * sample_ms)) == pytest.approx(0.18 * seconds)
+
+
+def test_a_fast_network_keeps_back_what_confirming_takes() -> None:
+    clock = BudgetClock(Budget(3600.0))
+    assert reserve_s(clock, task(1000, 1.0)) < 100.0
+    assert reserve_s(BudgetClock(Budget(candidates=60)), task(1000, 1.0)) == 0.0
