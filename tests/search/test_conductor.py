@@ -138,13 +138,13 @@ def test_where_the_search_was_stopped_they_wait_for_its_going_on(start: Callable
 
 
 def test_a_budget_of_candidates_counts_those_who_wait_and_calls_them(start: Callable[..., Search]) -> None:
-    search = start(seconds=None, candidates=8)
+    search = start(seconds=None, candidates=7)
     first, second = search.new_network(), search.new_network()
     search.postpone(*first, 8.0)
     search.postpone(*second, 5.5)
     assert search.ask() == first
     assert search.ask() == second
-    assert search.conductor.next() is None, "eight are decided or in hand"
+    assert search.conductor.next() is None, "seven are decided or in hand"
     for number, candidate in (first, second):
         search.conductor.tell(number, search.outcome(candidate, 0.9, 0.2))
     assert search.conductor.finished
