@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
-from autoopt.search.desk import QUEUE_A_TRAINER
+from autoopt.search.desk import QUEUE_A_TRAINER, Seats
 from autoopt.search.elimination import Judge, make_judge
 from autoopt.search.proposals import View, begun, make_view, new
 from autoopt.search.study import Asked, CandidateStudy, Decided
@@ -51,7 +51,7 @@ class Conductor:
         self._room = WaitingRoom()
         self._earlier: dict[int, tuple[StageRun, ...]] = {}
         """What a candidate's stages cost before it was postponed."""
-        self._at_desk: frozenset[str] = frozenset()
+        self._desk = Seats()
         self._met: set[str] = set()
         """Who has been at the training desk since it was handed out."""
         self._called: set[str] = set()
@@ -108,19 +108,24 @@ class Conductor:
     def _seats_taken(self, live: Sequence[Candidate]) -> int:
         """How many train, wait at the desk, or have been called to it."""
         coming = self._called - self._met
-        return sum(candidate.id in self._at_desk or candidate.id in coming for candidate in live)
+        return sum(candidate.id in self._desk.taken or candidate.id in coming for candidate in live)
 
     def _call(self, live: Sequence[Candidate]) -> Asked | None:
         """Somebody out of the waiting room, where there is a seat at the desk."""
         judge = self.judge() if len(self._room) else None
         if judge is None or self._seats_taken(live) >= (1 + QUEUE_A_TRAINER) * self._trainers:
             return None
-        asked = self._room.call(judge, self._clock.left_s)
+        asked = self._room.call(judge, self._time_for_training())
         if asked is not None:
             self._study.note_postponed(asked.number, postponed=False)
             self._met.discard(asked.candidate.id)
             self._called.add(asked.candidate.id)
         return asked
+
+    def _time_for_training(self) -> float | None:
+        """Seconds, from when a trainer is free; None where time is no limit."""
+        left_s = self._clock.left_s
+        return None if left_s is None else max(0.0, left_s - self._desk.busy_s)
 
     def _room_for_new(self, view: View, live: Sequence[Candidate]) -> bool:
         """Whether another network may be begun."""
@@ -148,13 +153,13 @@ class Conductor:
             self._called.discard(postponed.standing.candidate.id)
             self._room.enter(Asked(number, postponed.standing.candidate), Postponed(postponed.standing, stages=earlier))
 
-    def review(self, at_desk: frozenset[str]) -> None:
+    def review(self, desk: Seats) -> None:
         """Now and then: hear who is at the training desk, and end those who wait in vain."""
         with self._lock:
-            self._at_desk = at_desk
-            self._met |= at_desk
+            self._desk = desk
+            self._met |= desk.taken
             judge = self.judge() if len(self._room) else None
-            ended = self._room.dismiss(judge, self._clock.left_s) if judge else {}
+            ended = self._room.dismiss(judge, self._time_for_training()) if judge else {}
         for number, eliminated in ended.items():
             self.tell(number, eliminated)
 

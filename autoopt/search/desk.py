@@ -40,6 +40,16 @@ class Answer:
     """Others train first, and waiting takes a place: end here and come again. With the pace that is expected of it."""
 
 
+@dataclass(frozen=True)
+class Seats:
+    """What the desk tells those who send candidates to it."""
+
+    taken: frozenset[str] = frozenset()
+    """Identifiers of the candidates that train or wait to."""
+    busy_s: float = 0.0
+    """Seconds until a trainer is free."""
+
+
 @dataclass
 class _Waiting:
     promise: float
@@ -97,9 +107,9 @@ class TrainingDesk:
         """Whether a candidate trains."""
         return bool(self._leases)
 
-    def present(self) -> frozenset[str]:
-        """Who trains or waits to: identifiers of candidates."""
-        return frozenset({*self._leases, *self._waiting})
+    def seats(self) -> Seats:
+        """Who is here, and until when the trainers are busy."""
+        return Seats(frozenset({*self._leases, *self._waiting}), self._busy_s(self._clock()))
 
     def learn(self, judge: Judge) -> None:
         """Judge by this from now on: the front has changed."""
@@ -136,10 +146,12 @@ class TrainingDesk:
         name = standing.candidate.id
         self._holds.pop(_network(standing), None)
         self._forget_silent(now)
-        self._waiting[name] = _Waiting(promise, now, self._needed_s(standing))
-        if left_s is not None and (late_s := self._done_after_s(standing, now) + RESERVE_S - left_s) > 0:
+        self._waiting[name] = waiting = _Waiting(promise, now, self._needed_s(standing))
+        # Those ahead may fall, so they are not counted; who trains now will not be interrupted.
+        late_s = 0.0 if left_s is None else self._busy_s(now) + waiting.needed_s + RESERVE_S - left_s
+        if late_s > 0:
             del self._waiting[name]
-            reason = f"those that promise more come first: its turn would end {late_s:.0f} s after the search"
+            reason = f"those that promised more came first: its turn would end {late_s:.0f} s after the search"
             return Answer(go=False, eliminated=Eliminated("budget", reason, standing.speedup, standing.score))
         if len(self._leases) >= self._trainers or self._place(name) > 0 or self._held(name):
             if self._place(name) < QUEUE_A_TRAINER * self._trainers:
@@ -193,16 +205,11 @@ class TrainingDesk:
         """Seconds that a rung takes beyond its epochs."""
         return median(self._beside_s) if self._beside_s else 0.0
 
-    def _done_after_s(self, standing: Standing, now: float) -> float:
-        """When the candidate's turn would end, in seconds from now.
-
-        One that has been begun may wait for others to fall: it is worth its place as long as it could still be next.
-        """
-        mine = self._waiting[standing.candidate.id]
-        begun = standing.score is not None
-        ahead = [entry.needed_s for entry in self._waiting.values() if entry.promise > mine.promise and not begun]
-        running = [max(0.0, lease.until - now) for lease in self._leases.values()]
-        return (sum(ahead) + sum(running)) / self._trainers + mine.needed_s
+    def _busy_s(self, now: float) -> float:
+        """Seconds until a trainer is free."""
+        if len(self._leases) < self._trainers:
+            return 0.0
+        return max(0.0, min(lease.until for lease in self._leases.values()) - now)
 
     def _held(self, name: str) -> bool:
         """Whether the trainer is kept for a network that comes back soon and promises more: not from a short training."""

@@ -10,6 +10,7 @@ from optuna.storages import InMemoryStorage
 from autoopt.records import Candidate, Eliminated, Measured, StageRun
 from autoopt.search.budget import Budget, BudgetClock
 from autoopt.search.conductor import PROBED_AT_ONCE, Conductor, Row
+from autoopt.search.desk import Seats
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import Space
@@ -70,7 +71,7 @@ def test_networks_on_their_way_are_few_and_those_postponed_make_room_for_others(
         assert search.space.trained_for(asked[1]) is None, "no third network is begun"
         search.conductor.tell(asked[0], search.outcome(asked[1], 0.919, 0.4))
     desk = frozenset(candidate.id for _, candidate in others)
-    search.conductor.review(desk | {"two", "more"})
+    search.conductor.review(Seats(desk | {"two", "more"}))
     following = search.new_network()
     assert following[1].id not in desk
 
@@ -90,11 +91,11 @@ def test_nobody_is_called_while_the_desk_is_full(start: Callable[..., Search]) -
     for _ in range(4):
         asked = search.new_network()
         at_desk.append(asked[1].id)
-        search.conductor.review(frozenset(at_desk))
+        search.conductor.review(Seats(frozenset(at_desk)))
     waiting = search.new_network()
     search.postpone(*waiting, 20.0)
     assert search.ask() != waiting
-    search.conductor.review(frozenset(at_desk[1:]))
+    search.conductor.review(Seats(frozenset(at_desk[1:])))
     assert search.ask() == waiting
 
 
@@ -105,11 +106,24 @@ def test_who_waits_in_vain_is_eliminated_and_what_its_probe_cost_is_kept(
     waiting, better = search.new_network(), search.new_network()
     search.postpone(*waiting, 10.0)
     search.conductor.tell(better[0], outcome(better[1], 0.92, 0.1))
-    search.conductor.review(frozenset())
+    search.conductor.review(Seats())
     (told,) = [row for row in search.told if row[0] == waiting[0]]
     assert isinstance(told[2], Eliminated)
     assert told[2].rung == "latency"
     assert told[2].stages == (PROBED,)
+
+
+def test_nobody_is_called_for_whom_the_trainer_will_be_free_too_late(start: Callable[..., Search]) -> None:
+    search = start()
+    number, candidate = search.new_network()
+    standing = Standing(candidate, 8.0, 8.0, epochs=0.0, next_epochs=0.0625, seconds_per_epoch=1600.0)
+    search.conductor.postpone(number, Postponed(standing, (PROBED,)))
+    search.conductor.review(Seats(busy_s=480.0))
+    assert number not in [told for told, _, _ in search.told], "100 s are needed, and 12 s to serve and measure it"
+    search.conductor.review(Seats(busy_s=500.0))
+    (told,) = [row for row in search.told if row[0] == number]
+    assert isinstance(told[2], Eliminated)
+    assert told[2].rung == "budget"
 
 
 def test_at_the_end_those_who_wait_are_eliminated_for_want_of_time(start: Callable[..., Search]) -> None:

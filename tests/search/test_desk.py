@@ -125,18 +125,18 @@ def test_two_trainers_serve_two(clock: HandClock) -> None:
     assert not desk.ask(standing(0.3)).go
 
 
-def test_who_would_come_too_late_is_told_so_and_waits_no_longer(clock: HandClock) -> None:
+def test_who_could_only_come_too_late_is_told_so_and_waits_no_longer(clock: HandClock) -> None:
     running, first, last = (replace(standing(depth), seconds_per_epoch=40.0) for depth in (0.1, 0.2, 0.3))
     promises = {first.candidate.id: 2.0, last.candidate.id: 1.0}
     desk = desk_with(HandJudge(promises), clock, deadline=clock.now + 110)
     assert desk.ask(running).go
-    answer = desk.ask(first)
-    assert not answer.go
-    assert answer.eliminated is None, "40 s of the running one and 40 s of its own fit"
-    answer = desk.ask(last)
-    assert answer.eliminated is not None
-    assert answer.eliminated.rung == "budget"
-    assert "those that promise more come first" in answer.eliminated.reason
+    assert desk.seats().busy_s == 40
+    assert desk.ask(first).eliminated is None, "40 s of the running one and 40 s of its own fit"
+    assert desk.ask(last).eliminated is None, "the one ahead may fall"
+    late = desk.ask(replace(last, seconds_per_epoch=80.0)).eliminated
+    assert late is not None
+    assert late.rung == "budget"
+    assert "those that promised more came first" in late.reason
 
 
 def test_who_has_not_trained_yet_is_expected_to_take_as_long_as_the_others(clock: HandClock) -> None:
@@ -173,20 +173,6 @@ def test_who_was_trained_before_needs_no_trainer(clock: HandClock) -> None:
     assert desk.ask(standing(0.1)).go
     assert desk.ask(replace(standing(0.2), cached=True, seconds_per_epoch=90.0)).go
     assert not desk.ask(standing(0.3)).go
-
-
-def test_one_that_has_been_begun_waits_as_long_as_it_could_still_be_next(clock: HandClock) -> None:
-    running, first, last = (replace(standing(depth), seconds_per_epoch=40.0) for depth in (0.1, 0.2, 0.3))
-    promises = {first.candidate.id: 2.0, last.candidate.id: 1.0}
-    desk = desk_with(HandJudge(promises), clock, deadline=clock.now + 110)
-    assert desk.ask(running).go
-    assert not desk.ask(first).go
-    begun = replace(last, score=0.9, epochs=0.5)
-    assert desk.ask(begun).eliminated is None
-    for _ in range(4):
-        clock.now += LEASE_S - 1
-        desk.heartbeat(running.candidate.id)
-    assert desk.ask(begun).eliminated is not None
 
 
 def test_a_long_training_waits_for_a_network_that_comes_back_soon_and_promises_more(clock: HandClock) -> None:
@@ -236,8 +222,8 @@ def test_the_queue_is_short_and_who_promises_least_is_postponed_with_the_pace_ex
     least = desk.ask(others[0]).postponed
     assert least is not None
     assert least.seconds_per_epoch == 40.0
-    assert others[0].candidate.id not in desk.present()
-    assert desk.present() == {each.candidate.id for each in (busy, *others[1:])}
+    assert others[0].candidate.id not in desk.seats().taken
+    assert desk.seats().taken == {each.candidate.id for each in (busy, *others[1:])}
 
 
 def test_whoever_is_next_is_never_postponed(clock: HandClock) -> None:
