@@ -14,7 +14,7 @@ from autoopt.errors import StageError
 from autoopt.records import Candidate, Eliminated, Failed, Measured, Measurement, Outcome, StageRun, from_json
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result
-from autoopt.workers.stages.plan import Network, Rung
+from autoopt.workers.stages.plan import Network, Rung, Serving
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
 
@@ -41,7 +41,7 @@ class Standing:
     """After the last rung, on validation data, in the training framework."""
     seconds_per_epoch: float | None = None
     cached: bool = False
-    """Whether the store has the next rung already: going on costs nothing."""
+    """Whether going on needs no trainer: the store has the next rung, or nothing is to be trained."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,26 @@ def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate)
             return ended
         network = rungs[-1].network
     serving = plan.measurement(candidate, network, setup, "validation")
+    if not rungs and candidate != setup.reference and not journey.known(serving.stages[-1]):
+        ended = _look(candidate, serving, setup, journey, gate)
+        if ended is not None:
+            return ended
     measurement = from_json(Measurement, journey.go(serving.stages))
     return Measured(measurement, serving.artifact_key, tuple(journey.runs))
+
+
+def _look(
+    candidate: Candidate, serving: Serving, setup: Setup, journey: _Journey, gate: Gate
+) -> Eliminated | Postponed | None:
+    """Time an artifact that needs no training before it is judged, which is what costs: a slow one may be beaten already."""
+    timing = journey.go((*serving.stages[:-1], plan.look(candidate, serving, setup)))
+    ended = gate.admit(_standing(candidate, timing, cached=True))
+    return ended and replace(ended, stages=tuple(journey.runs))
+
+
+def _standing(candidate: Candidate, timing: dict[str, Any], **known: Any) -> Standing:
+    speedup = timing["speedup"]
+    return Standing(candidate, speedup["value"], speedup["high"], **{"epochs": 0.0, "next_epochs": 0.0} | known)
 
 
 def _train(
@@ -134,10 +152,9 @@ def _train(
     done = 0.0
 
     def standing(next_epochs: float, *, cached: bool = False) -> Standing:
-        return Standing(
-            candidate=candidate,
-            speedup=timing["speedup"]["value"],
-            speedup_high=timing["speedup"]["high"],
+        return _standing(
+            candidate,
+            timing,
             epochs=done,
             next_epochs=next_epochs,
             score=facts.get("score"),

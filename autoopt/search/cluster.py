@@ -76,6 +76,8 @@ def local_cluster(cores: Cores) -> Iterator[str]:
         logging_level=logging.WARNING,
         log_to_driver=False,
         configure_logging=True,
+        # Coordinators and the workers that wait for a stage's own process: what they take, a training would miss.
+        runtime_env={"worker_process_setup_hook": "autoopt.workers.process.system.stand_back"},
     )
     try:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
@@ -25,6 +25,7 @@ from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
 from autoopt.search.conductor import Conductor, Row
 from autoopt.search.desk import QUEUE_A_TRAINER
+from autoopt.search.groundwork import Groundwork
 from autoopt.search.history import History
 from autoopt.search.journal import open_journal
 from autoopt.search.preparation import Prepared, prepare_job
@@ -36,14 +37,12 @@ from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import parse_space
 from autoopt.workers import process
 from autoopt.workers.stages.setup import share_cores
+from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
-
-if TYPE_CHECKING:
-    from autoopt.search.groundwork import Groundwork
 
 # Candidates in flight: one is timed, some are built, a few need no training; for each that trains others wait at the desk
 # (`QUEUE_A_TRAINER`), so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
-IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 6, 1 + QUEUE_A_TRAINER
+IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 5, 1 + QUEUE_A_TRAINER
 WATCH_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -81,29 +80,49 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     publisher = Publisher(folder, clock, options.on_progress)
     publisher.phase("preparing")
     try:
-        with _prepared(folder, spec.options.get("lane_cores")) as (prepared, place, dashboard):
-            return _run(folder, options, prepared, place, dashboard, publisher, clock)
+        with _started(folder, options.stop) as start:
+            return _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
         process.shutdown()
 
 
+@dataclass(frozen=True)
+class _Start:
+    """What stands when the search may begin."""
+
+    prepared: Prepared
+    groundwork: Groundwork
+    store: LocalStore
+    place: Any
+    dashboard: str
+
+
 @contextmanager
-def _prepared(folder: JobFolder, lane_cores: int | None) -> Iterator[tuple[Prepared, Any, str]]:
-    """The task is prepared in its own process while Ray starts."""
+def _started(folder: JobFolder, stop: threading.Event) -> Iterator[_Start]:
+    """The task is prepared in its own process, and the reference measured, while Ray starts."""
     spec = folder.spec()
-    cores = share_cores(lane_cores)
-    store = Path(spec.store) if spec.store else default_store()
+    cores = share_cores(spec.options.get("lane_cores"))
+    root = Path(spec.store) if spec.store else default_store()
     space_file = parse_space(spec.space_text, spec.space)
+    store = LocalStore(root)
+
+    def prepare() -> tuple[Prepared, Groundwork]:
+        prepared = prepare_job(spec, folder, space_file, root, cores)
+        groundwork = Groundwork(prepared, store, folder.logs, stop)
+        groundwork.start()
+        return prepared, groundwork
+
     with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(prepare_job, spec, folder, space_file, store, cores)
+        pending = pool.submit(prepare)
         with cluster.local_cluster(cores) as dashboard:
-            # Seconds of imports, while the task is prepared in its own process.
+            # Seconds of imports meanwhile.
             from autoopt.search import trial  # noqa: F401
             from autoopt.search.remote import Place
 
-            prepared = pending.result()
-            yield prepared, Place(prepared.setup, str(store), str(folder.logs)), dashboard
+            prepared, groundwork = pending.result()
+            place = Place(prepared.setup, str(root), str(folder.logs))
+            yield _Start(prepared, groundwork, store, place, dashboard)
 
 
 def default_store() -> Path:
@@ -114,19 +133,10 @@ def default_store() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "autoopt" / "store"
 
 
-def _run(
-    folder: JobFolder,
-    options: Options,
-    prepared: Prepared,
-    place: Any,
-    dashboard: str,
-    publisher: Publisher,
-    clock: BudgetClock,
-) -> Front | None:
+def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publisher, clock: BudgetClock) -> Front | None:
     from autoopt.search.confirm import confirm
-    from autoopt.search.groundwork import Groundwork
 
-    store = LocalStore(Path(place.store))
+    prepared, store = start.prepared, start.store
     study = CandidateStudy(open_journal(folder.study_path), prepared.space, seed=prepared.setup.seed)
     study.reconcile()
     history = History(store, prepared.space, prepared.setup)
@@ -144,40 +154,36 @@ def _run(
     trainers = prepared.setup.cores.trainers
     conductor = Conductor(study, prepared.setup.reference, search_clock, told, trainers)
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
-    publisher.start(prepared, exporter, dashboard, conductor.outcomes())
-    groundwork = Groundwork(prepared, place, store, options.stop)
+    publisher.start(prepared, exporter, start.dashboard, conductor.outcomes())
     publisher.phase("searching")
     if search_clock.exhausted(len(conductor.outcomes())):
-        groundwork.lay_reference()
+        start.groundwork.reference()
     else:
-        _search(conductor, groundwork, place, folder, options, deadline)
+        _search(conductor, start, folder, options, deadline)
     conductor.check()
     front = publisher.front()
     stopped = options.stop.is_set()
     if front is not None and not stopped:
         publisher.phase("confirming")
-        confirm(front, folder, place, store, prepared.task.splits["test"], options.stop.is_set, lambda: clock.left_s)
+        confirm(
+            front, folder, start.place, store, prepared.task.splits["test"], options.stop.is_set, lambda: clock.left_s
+        )
         publisher.told(conductor.outcomes())
     publisher.phase("reporting")
     return publisher.finish(complete=not stopped)
 
 
-def _search(
-    conductor: Conductor,
-    groundwork: Groundwork,
-    place: Any,
-    folder: JobFolder,
-    options: Options,
-    deadline: float | None,
-) -> None:
+def _search(conductor: Conductor, start: _Start, folder: JobFolder, options: Options, deadline: float | None) -> None:
     """Run Tune until the budget is used or the job is stopped."""
     import ray
     from ray import tune
 
     from autoopt.search.desk import TrainingDesk
+    from autoopt.search.remote import run_stage
     from autoopt.search.searcher import ConductorSearcher
     from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
 
+    place = start.place
     desk = (
         ray.remote(num_cpus=0)(TrainingDesk)
         .options(name=f"training desk {folder.path.name}")
@@ -190,7 +196,11 @@ def _search(
     def trains() -> bool:
         return bool(ray.get(desk.trains.remote()))
 
-    with _watching(conductor, desk, options.stop), groundwork.beside(begin, conductor.abort, trains):
+    def run(stage: Stage, must_stop: Callable[[], bool]) -> object:
+        return run_stage(stage, place, start.store, must_stop)
+
+    background = start.groundwork.beside(run, begin, conductor.abort, trains)
+    with _watching(conductor, desk, options.stop), background:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),
             tune_config=tune.TuneConfig(

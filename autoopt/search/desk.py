@@ -21,7 +21,7 @@ HOLD_S = 25.0
 """A network that has just trained is quantized, built and measured before it is promoted, which takes about so long."""
 LEASE_S = 20.0
 WAITING_S = 5.0
-QUEUE_A_TRAINER = 3
+QUEUE_A_TRAINER = 1
 """So many wait here for each trainer, so that none stands idle; everybody else is postponed, and others are probed."""
 
 

@@ -1,4 +1,4 @@
-"""What every candidate needs, made in the background while Tune starts: the reference, the first builds, the teacher's outputs.
+"""What every candidate needs, made in the background: the reference, the first builds, the teacher's outputs.
 
 All of it are ordinary stages in the store: whoever needs one before it is there computes it, and nobody computes it twice.
 """
@@ -7,76 +7,112 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import TypeAlias
 
 from autoopt.errors import AutooptError, StageError
 from autoopt.records import Candidate
 from autoopt.search.preparation import Prepared
 from autoopt.search.proposals import practitioners_list
-from autoopt.search.remote import Place, run_stage
+from autoopt.workers import process
 from autoopt.workers.stages import plan
+from autoopt.workers.stages.execute import execute, note
 from autoopt.workers.stages.stage import Role, Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store.base import Store
+
+Runner: TypeAlias = Callable[[Stage, Callable[[], bool]], object]
+"""Runs a stage; ends it within seconds once the function says so."""
 
 # Of the practitioner's list, while the reference is measured.
 BUILT_MEANWHILE, MEASURED_AHEAD = 4, 4
+_POLL_S = 0.5
 
 
 class Groundwork:
     """``stop`` ends it between stages, and the stage at hand within seconds."""
 
-    def __init__(self, prepared: Prepared, place: Place, store: LocalStore, stop: threading.Event) -> None:
+    def __init__(self, prepared: Prepared, store: Store, logs: Path, stop: threading.Event) -> None:
         self._prepared = prepared
         self._setup = prepared.setup
-        self._place = place
         self._store = store
+        self._logs = logs
         self._stop = stop
         self._over = threading.Event()
+        self._reference: Future[None] = Future()
 
-    def lay_reference(self) -> None:
-        """Measure the reference: every measurement is paired with it, so it comes before everything else.
+    def start(self) -> None:
+        """Measure the reference in a thread: every measurement is paired with it, so it comes before everything else.
+
+        Before there is a cluster: its processes take ten seconds to start, and this one's have been warmed by preparing.
+        """
+
+        def work() -> None:
+            try:
+                self._lay_reference()
+            except Exception as error:  # noqa: BLE001 (a thread's boundary: who waits for the reference raises it)
+                self._reference.set_exception(error)
+            else:
+                self._reference.set_result(None)
+
+        threading.Thread(target=work, name="reference", daemon=True).start()
+
+    def reference(self) -> None:
+        """Wait until it has been measured, or until the job stops.
 
         Raises:
             AutooptError: it could not be measured.
         """
+        self._reference.result()
+
+    def _lay_reference(self) -> None:
         setup = self._setup
-        beside = ThreadPoolExecutor(2)
-        # Builders have nothing to do meanwhile; what is measured next is then only to be measured.
-        beside.submit(self._try, partial(self._originals, "validation"))
-        for proposal in practitioners_list(self._prepared.space)[:BUILT_MEANWHILE]:
-            beside.submit(self._try, partial(self._built, proposal.candidate))
-        beside.submit(self._try, lambda: self._taught()[:1])  # the first training waits for them
         try:
-            self._run(self._unchanged(setup.reference))
+            for stage in self._unchanged(setup.reference):
+                self._run_here(replace(stage, role=Role.LANE))
         except StageError as error:
             if error.kind.transient and self._stopping():
                 return
             message = (
                 f"the reference ({setup.reference.describe()}) could not be measured: {error.message} "
-                f"The logs are in {self._place.logs}"
+                f"The logs are in {self._logs}"
             )
             raise AutooptError(message) from error
-        finally:
-            beside.shutdown(wait=False)
+
+    def _run_here(self, stage: Stage) -> None:
+        """In a process of this one's."""
+        with self._store.lock(stage.key), ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(execute, stage, self._setup, self._store, self._logs)
+            while not wait([pending], _POLL_S).done:
+                if self._stopping():
+                    process.shutdown()
+            note(pending.result().run, self._logs)
 
     @contextmanager
     def beside(
-        self, ready: Callable[[], None], failed: Callable[[Exception], None], trains: Callable[[], bool]
+        self,
+        run: Runner,
+        ready: Callable[[], None],
+        failed: Callable[[Exception], None],
+        trains: Callable[[], bool],
     ) -> Iterator[None]:
-        """All of it in a thread, as long as the context lasts.
+        """All the rest in a thread, as long as the context lasts.
 
         Args:
+            run: runs a stage on the cluster.
             ready: called when the reference has been measured.
-            trains: whether a candidate trains.
             failed: called where it could not be, or the store fails.
+            trains: whether a candidate trains.
         """
+        self._runner = run
 
         def work() -> None:
             try:
-                self.lay_reference()
+                self._build_meanwhile()
+                self.reference()
                 ready()
                 self._measure_first()
                 self._foresee(trains)
@@ -90,6 +126,14 @@ class Groundwork:
         finally:
             self._over.set()
             thread.join()
+
+    def _build_meanwhile(self) -> None:
+        """While the reference is measured; what is measured next is then only to be measured."""
+        pool = ThreadPoolExecutor(2)
+        for proposal in practitioners_list(self._prepared.space)[:BUILT_MEANWHILE]:
+            pool.submit(self._try, partial(self._built, proposal.candidate))
+        pool.submit(self._try, lambda: self._taught()[:1])  # the first training waits for them
+        pool.shutdown(wait=False)
 
     def _measure_first(self) -> None:
         """The first configs, whose coordinators may still be starting: the lane would wait for them."""
@@ -127,7 +171,7 @@ class Groundwork:
 
     def _run(self, stages: Iterable[Stage]) -> None:
         for stage in stages:
-            run_stage(stage, self._place, self._store, self._stopping)
+            self._runner(stage, self._stopping)
 
     def _stopping(self) -> bool:
         return self._over.is_set() or self._stop.is_set()

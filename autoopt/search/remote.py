@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from autoopt.errors import FailureKind, StageError
-from autoopt.records import Candidate, Eliminated, StageRun, to_json
+from autoopt.records import Candidate, Eliminated
 from autoopt.search.cluster import needs
-from autoopt.search.desk import Answer
 from autoopt.workers.entry import Postponed, Standing
-from autoopt.workers.stages.execute import Result, execute, find
+from autoopt.workers.stages.execute import Result, execute, find, note
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
 
+if TYPE_CHECKING:
+    from autoopt.search.desk import Answer
+
 POLL_S = 1.0
 ASK_AGAIN_S = 0.7
 START_POLL_S = 0.2
-TIMELINE = "stages.jsonl"
 # A worker or node that dies is noticed late while retries burn at once: wait longer each time.
 RETRY_AFTER_S = (1.0, 5.0, 20.0)
 
@@ -52,9 +53,15 @@ class StoppedError(StageError):
 def _run_stage(stage: Stage, place: Place) -> Result | StageError:
     """On a node. A failed stage is returned, not raised: Ray would wrap it in its own traceback."""
     try:
-        return execute(stage, place.setup, LocalStore(Path(place.store)), Path(place.logs))
+        return execute(stage, place.setup, _store(place.store), Path(place.logs))
     except StageError as error:
         return error
+
+
+@cache
+def _store(root: str) -> LocalStore:
+    """One for the process: it verifies each artifact once, which takes a fifth of a second for a large task."""
+    return LocalStore(Path(root))
 
 
 def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable[[], bool]) -> Result:
@@ -79,16 +86,9 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
                     raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
                 time.sleep(pause_s)
             else:
-                _log(result.run, place)
+                note(result.run, Path(place.logs))
                 return result
     raise AssertionError
-
-
-def _log(run: StageRun, place: Place) -> None:
-    """A line a stage that was computed: the job's time line. A short line is appended whole."""
-    if not run.cached:
-        with (Path(place.logs) / TIMELINE).open("a") as file:
-            file.write(json.dumps(to_json(run)) + "\n")
 
 
 def _submit(stage: Stage, place: Place) -> Any:

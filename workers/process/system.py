@@ -28,6 +28,22 @@ def give_way() -> None:
     it a build on the same core doubled the time of every call longer than a time slice, and halved the speed of a training.
     """
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    _lower_session()
+
+
+def stand_back() -> None:
+    """In a session of its own, let those of other sessions go first on every processor, from now on.
+
+    For processes that coordinate and hardly compute: together they take a third of a core. What they start in new sessions is
+    as it ever was, which is why the policy stays: children would inherit it.
+    """
+    with contextlib.suppress(PermissionError):  # it leads a group already
+        os.setsid()
+        _lower_session()
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+
+def _lower_session() -> None:
     with contextlib.suppress(FileNotFoundError, PermissionError):  # a kernel without autogroup
         (_PROC / "self" / "autogroup").write_text("19")
 

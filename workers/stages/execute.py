@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.errors import FailureKind, StageError, StoreError
-from autoopt.records import StageRun
+from autoopt.records import StageRun, to_json
 from autoopt.workers import process
 from autoopt.workers.process import Limits
 from autoopt.workers.stages.run import FACTS, Work, write_request
@@ -24,6 +24,7 @@ from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.store.base import Store
 
 FAILURE = "failure.json"
+TIMELINE = "stages.jsonl"
 # What a stage's parent process has imported already, so that the stage's own process starts at once.
 PRELOAD: dict[Role, tuple[str, ...]] = {
     # The first optimizer of a process imports Dynamo, which takes a second.
@@ -95,6 +96,13 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
         store.publish(stage.key, out)
     seconds = time.monotonic() - clock
     return Result(StageRun(stage.kind, stage.name, stage.key, False, started_at, seconds, socket.gethostname()), facts)  # noqa: FBT003
+
+
+def note(run: StageRun, logs: Path) -> None:
+    """A line a stage that was computed: the job's time line. A short line is appended whole."""
+    if not run.cached:
+        with (logs / TIMELINE).open("a") as file:
+            file.write(json.dumps(to_json(run)) + "\n")
 
 
 def _parent(key: str, store: Store) -> Path:

@@ -155,6 +155,11 @@ def probe(candidate: Candidate, network: Network, setup: Setup) -> Serving:
     return _serving(probed, network, setup, kind="probe", split="none")
 
 
+def look(candidate: Candidate, serving: Serving, setup: Setup) -> Stage:
+    """Time an artifact as roughly as a probe, before it is measured."""
+    return _measure_stage("probe", "none", serving.stages[-2], original(setup), candidate, setup)
+
+
 def measurement(
     candidate: Candidate, network: Network, setup: Setup, split: str, samples: int | None = None
 ) -> Serving:
@@ -184,8 +189,7 @@ def _serving(
         served = Network(stage.key, served.format, network.outputs)
     build = _build_stage(engine, served, deployment, setup)
     stages.append(build)
-    measure = _measure_stage(kind, split, build, network, candidate, setup)
-    stages.append(replace(measure, params={**measure.params, "samples": samples}))
+    stages.append(_measure_stage(kind, split, build, network, candidate, setup, samples))
     return Serving(tuple(stages))
 
 
@@ -245,7 +249,15 @@ def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup
     )
 
 
-def _measure_stage(kind: str, split: str, build: Stage, network: Network, candidate: Candidate, setup: Setup) -> Stage:
+def _measure_stage(
+    kind: str,
+    split: str,
+    build: Stage,
+    network: Network,
+    candidate: Candidate,
+    setup: Setup,
+    samples: int | None = None,
+) -> Stage:
     parents = [setup.task_key, build.key]
     reference = candidate == setup.reference
     if not reference:
@@ -262,6 +274,7 @@ def _measure_stage(kind: str, split: str, build: Stage, network: Network, candid
             "lane": len(setup.cores.lane),
             "settings": {**_timing(kind, split), **setup.settings},
             "outputs": network.outputs if kind == "measure" else None,
+            "samples": samples,
         },
         parents=(*parents, *((network.outputs,) if kind == "measure" and network.outputs else ())),
         role=Role.LANE,
