@@ -55,6 +55,9 @@ class Postponed:
 class Gate(Protocol):
     """Decides whether a candidate goes on. May wait (until a trainer is free, say)."""
 
+    def compares(self) -> bool:
+        """Whether there is anything by which a candidate could be beaten: else timing it first is a waste."""
+
     def admit(self, standing: Standing) -> Eliminated | Postponed | None:
         """None to go on to the next rung; how it ends where the candidate ends here, or comes again later."""
 
@@ -64,6 +67,10 @@ class Gate(Protocol):
 
 class OpenGate:
     """The null gate: everybody goes on."""
+
+    def compares(self) -> bool:
+        """There is nothing."""
+        return False
 
     def admit(self, standing: Standing) -> Eliminated | Postponed | None:  # noqa: ARG002 (the protocol's)
         """Go on."""
@@ -121,7 +128,7 @@ def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate)
             return ended
         network = rungs[-1].network
     serving = plan.measurement(candidate, network, setup, "validation")
-    if not rungs and candidate != setup.reference and not journey.known(serving.stages[-1]):
+    if not rungs and not journey.known(serving.stages[-1]) and gate.compares():
         ended = _look(candidate, serving, setup, journey, gate)
         if ended is not None:
             return ended

@@ -111,6 +111,10 @@ class TrainingDesk:
         """Who is here, and until when the trainers are busy."""
         return Seats(frozenset({*self._leases, *self._waiting}), self._busy_s(self._clock()))
 
+    def compares(self) -> bool:
+        """Whether the front holds more than the reference: else it beats nobody."""
+        return self._judge is not None and self._judge.compares
+
     def learn(self, judge: Judge) -> None:
         """Judge by this from now on: the front has changed."""
         self._judge = judge

@@ -19,6 +19,7 @@ from autoopt.workers.entry import Standing
 RESERVE_S = 12.0
 """Seconds kept for quantizing, building and measuring what has been trained."""
 _HOPE = 0.1
+_FASTER = 1.2
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,11 @@ class Judge:
     scale: Scale
     learning: Learning
     space: Space
+
+    @property
+    def compares(self) -> bool:
+        """Whether something faster than the reference has been measured."""
+        return any(latency_ms < self.scale.reference_latency_ms / _FASTER for _, latency_ms in self.points)
 
     def judge(self, standing: Standing, seconds_left: float | None, beside_s: float = 0.0) -> Judgement:
         """Go on, or end here? With the promise that orders those who wait.

@@ -133,6 +133,10 @@ class DeskGate:
                 raise StoppedError
             time.sleep(START_POLL_S)
 
+    def compares(self) -> bool:
+        """Whether something faster than the reference has been measured."""
+        return bool(ray.get(self._desk.compares.remote()))
+
     def admit(self, standing: Standing) -> Eliminated | Postponed | None:
         """None to go on; what becomes of the candidate where it ends here."""
         while True:
