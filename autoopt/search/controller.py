@@ -178,6 +178,7 @@ def _search(conductor: Conductor, start: _Start, folder: JobFolder, options: Opt
     import ray
     from ray import tune
 
+    from autoopt.search import coordinators
     from autoopt.search.desk import TrainingDesk
     from autoopt.search.remote import run_stage
     from autoopt.search.searcher import ConductorSearcher
@@ -200,13 +201,14 @@ def _search(conductor: Conductor, start: _Start, folder: JobFolder, options: Opt
         return run_stage(stage, place, start.store, must_stop)
 
     background = start.groundwork.beside(run, begin, conductor.abort, trains)
-    with _watching(conductor, desk, options.stop), background:
+    in_flight = IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * place.setup.cores.trainers
+    with _watching(conductor, desk, options.stop), background, coordinators.kept(in_flight):
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),
             tune_config=tune.TuneConfig(
                 search_alg=ConductorSearcher(conductor),
                 num_samples=-1,
-                max_concurrent_trials=IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * place.setup.cores.trainers,
+                max_concurrent_trials=in_flight,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"candidate-{trial.config['number']}",
                 trial_dirname_creator=lambda trial: f"candidate-{trial.config['number']}-{trial.trial_id}",

@@ -27,8 +27,9 @@ from autoopt.workers.store.base import Store
 Runner: TypeAlias = Callable[[Stage, Callable[[], bool]], object]
 """Runs a stage; ends it within seconds once the function says so."""
 
-# Of the practitioner's list, while the reference is measured.
-BUILT_MEANWHILE, MEASURED_AHEAD = 4, 4
+# Of the practitioner's list: so many are built while the reference is measured, and measured before their coordinators have
+# started; the first of them here, since the lane's own worker has to start, too.
+MEASURED_AHEAD, MEASURED_HERE = 4, 2
 _POLL_S = 0.5
 
 
@@ -111,10 +112,13 @@ class Groundwork:
 
         def work() -> None:
             try:
-                self._build_meanwhile()
+                built = self._build_meanwhile()
                 self.reference()
+                for index in range(MEASURED_HERE):
+                    self._measure_first(index, built, self._run_here)
                 ready()
-                self._measure_first()
+                for index in range(MEASURED_HERE, MEASURED_AHEAD):
+                    self._measure_first(index, built, self._run_there)
                 self._foresee(trains)
             except Exception as error:  # noqa: BLE001 (a thread's boundary: the search raises it again, or it would wait forever)
                 failed(error)
@@ -127,18 +131,22 @@ class Groundwork:
             self._over.set()
             thread.join()
 
-    def _build_meanwhile(self) -> None:
+    def _build_meanwhile(self) -> list[Future[None]]:
         """While the reference is measured; what is measured next is then only to be measured."""
         pool = ThreadPoolExecutor(2)
-        for proposal in practitioners_list(self._prepared.space)[:BUILT_MEANWHILE]:
-            pool.submit(self._try, partial(self._built, proposal.candidate))
+        built = [pool.submit(self._try, partial(self._built, candidate)) for candidate in self._first()]
         pool.submit(self._try, lambda: self._taught()[:1])  # the first training waits for them
         pool.shutdown(wait=False)
+        return built
 
-    def _measure_first(self) -> None:
-        """The first configs, whose coordinators may still be starting: the lane would wait for them."""
-        for proposal in practitioners_list(self._prepared.space)[:MEASURED_AHEAD]:
-            self._try(partial(self._unchanged, proposal.candidate))
+    def _first(self) -> list[Candidate]:
+        return [proposal.candidate for proposal in practitioners_list(self._prepared.space)][:MEASURED_AHEAD]
+
+    def _measure_first(self, index: int, built: list[Future[None]], run: Callable[[Stage], None]) -> None:
+        """One of the first configs, as soon as it is built: its coordinator may still be starting."""
+        if index < len(built):
+            built[index].result()
+            self._try(lambda: self._unchanged(self._first()[index])[-1:], run)
 
     def _foresee(self, trains: Callable[[], bool]) -> None:
         """The teacher's outputs that a training reads, then the original's on the test split, for the end.
@@ -164,14 +172,15 @@ class Groundwork:
     def _built(self, candidate: Candidate) -> tuple[Stage, ...]:
         return self._unchanged(candidate)[:-1]
 
-    def _try(self, stages: Callable[[], Iterable[Stage]]) -> None:
+    def _try(self, stages: Callable[[], Iterable[Stage]], run: Callable[[Stage], None] | None = None) -> None:
         """What cannot be planned or fails here fails again where it is needed, as that candidate's own outcome."""
         with suppress(StageError):
-            self._run(stages())
+            for stage in stages():
+                (run or self._run_there)(stage)
 
-    def _run(self, stages: Iterable[Stage]) -> None:
-        for stage in stages:
-            self._runner(stage, self._stopping)
+    def _run_there(self, stage: Stage) -> None:
+        """On the cluster."""
+        self._runner(stage, self._stopping)
 
     def _stopping(self) -> bool:
         return self._over.is_set() or self._stop.is_set()
