@@ -128,11 +128,13 @@ def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate)
             return ended
         network = rungs[-1].network
     serving = plan.measurement(candidate, network, setup, "validation")
+    remaining = serving.stages
     if not rungs and not journey.known(serving.stages[-1]) and gate.compares():
         ended = _look(candidate, serving, setup, journey, gate)
         if ended is not None:
             return ended
-    measurement = from_json(Measurement, journey.go(serving.stages))
+        remaining = serving.stages[-1:]
+    measurement = from_json(Measurement, journey.go(remaining))
     return Measured(measurement, serving.artifact_key, tuple(journey.runs))
 
 

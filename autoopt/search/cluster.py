@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autoopt.workers.process.system import CORES
 from autoopt.workers.stages.setup import Cores
 
 # What a job's own cluster needs in the environment *before* Ray is imported. The first two keep Ray on loopback: it
@@ -39,7 +38,7 @@ ENVIRONMENT = {
 }
 
 
-BUILDERS = 3
+BUILDERS = 4
 """At least, though they only get what is left over: one that compiles for half a minute must not hold up the others."""
 
 
@@ -77,11 +76,6 @@ def local_cluster(cores: Cores) -> Iterator[str]:
         logging_level=logging.WARNING,
         log_to_driver=False,
         configure_logging=True,
-        # Coordinators and the workers that wait for a stage's own process: what they take, a training would miss.
-        runtime_env={
-            "worker_process_setup_hook": "autoopt.workers.process.system.stand_back",
-            "env_vars": {CORES: ",".join(map(str, cores.every))},
-        },
     )
     try:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""

@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
 from autoopt.search.desk import QUEUE_A_TRAINER, Seats
 from autoopt.search.elimination import Judge, make_judge
-from autoopt.search.proposals import View, begun, make_view, new
+from autoopt.search.proposals import View, begun, make_view, new, worth_serving
 from autoopt.search.study import Asked, CandidateStudy, Decided
 from autoopt.search.waiting import WaitingRoom, merged
 from autoopt.workers.entry import Postponed
@@ -91,7 +92,8 @@ class Conductor:
         asked = asked or self._call(live)
         if asked is None and may_begin:
             room = view is None or self._room_for_new(view, live)
-            asked = self._study.ask(new(view, networks=room) if view else (), sample=room)
+            further = new(view, networks=room) if view else ()
+            asked = self._study.ask(further, sample=room, worth=partial(worth_serving, view) if view else _anything)
             self._exhausted = asked is None and not running
         return asked
 
@@ -199,6 +201,10 @@ class Conductor:
         """Nothing, or the error that ended the search."""
         if self._aborted is not None:
             raise self._aborted
+
+
+def _anything(_: Candidate) -> bool:
+    return True
 
 
 def rows(decided: Sequence[Decided]) -> list[Row]:

@@ -192,7 +192,7 @@ def make_judge(space: Space, rows: Sequence[Row], reference: Candidate) -> Judge
     if base is None:
         return None
     scale = Scale(base.score, base.latency_ms, space.max_drop_of_interest)
-    return Judge(tuple(config.point for config in pareto(configs)), scale, learn(space, configs, scale), space)
+    return Judge(tuple(config.point for config in pareto(configs)), scale, learn(space, rows, scale), space)
 
 
 def _rung(standing: Standing) -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TypeAlias
 
-from autoopt.records import Candidate, Deployment
-from autoopt.search.standings import Config, Scale, network_id
+from autoopt.records import Candidate, Deployment, Eliminated
+from autoopt.search.standings import Config, Row, Scale, measured, network_id
 from autoopt.space import Space
 
 HOPED = 0.3
@@ -55,7 +55,7 @@ class Learning:
     steepness: Mapping[Family, float] = field(default_factory=dict)
     """Family to the loss after the first rung by squared doublings."""
     plain_ms: Mapping[Deployment, float] = field(default_factory=dict)
-    """The unchanged network's latency in each deployment that was measured."""
+    """The unchanged network's latency in each deployment that was timed."""
 
     def optimistic(self, score: float, epochs: float, scale: Scale) -> float:
         """The best score that a network may have at the last rung, which has this one after so many epochs.
@@ -95,11 +95,10 @@ def family_of(space: Space, candidate: Candidate) -> Family:
     return tuple(name for name, kind in kinds if kind is not None and kind.changes_structure)
 
 
-def learn(space: Space, configs: Sequence[Config], scale: Scale) -> Learning:
-    """What the configs measured so far teach."""
-    plain = {
-        config.candidate.deployment: config.latency_ms for config in configs if not space.network(config.candidate)
-    }
+def learn(space: Space, rows: Sequence[Row], scale: Scale) -> Learning:
+    """What the outcomes so far teach."""
+    configs = measured(rows)
+    plain = _plain(space, rows, configs, scale)
     networks: dict[str, list[Config]] = defaultdict(list)
     for config in configs:
         if space.trained_for(config.candidate) is not None:
@@ -120,6 +119,16 @@ def learn(space: Space, configs: Sequence[Config], scale: Scale) -> Learning:
             steepness[family_of(space, each[0].candidate)].append(loss / gained**2)
     rates = {family: median(values) for family, values in steepness.items()}
     return Learning(space.rungs, hoped, expected, rates, plain)
+
+
+def _plain(space: Space, rows: Sequence[Row], configs: Sequence[Config], scale: Scale) -> dict[Deployment, float]:
+    """The unchanged network's latency in each deployment: as measured, or as probed where it was eliminated."""
+    probed = {
+        candidate.deployment: scale.reference_latency_ms / outcome.speedup
+        for _, candidate, outcome in rows
+        if isinstance(outcome, Eliminated) and outcome.speedup and not space.network(candidate)
+    }
+    return probed | {c.candidate.deployment: c.latency_ms for c in configs if not space.network(c.candidate)}
 
 
 def _curve(space: Space, configs: Iterable[Config]) -> dict[float, float]:

@@ -92,7 +92,7 @@ def make_view(
     if base is None:
         return None
     scale = Scale(base.score, base.latency_ms, space.max_drop_of_interest)
-    return View(space, tuple(rows), tuple(running), scale, configs, learn(space, configs, scale))
+    return View(space, tuple(rows), tuple(running), scale, configs, learn(space, rows, scale))
 
 
 def propose(view: View) -> Iterator[Proposal]:
@@ -197,7 +197,7 @@ def local_moves(view: View) -> Iterator[Proposal]:
 
 
 def _near(view: View, parent: Config) -> Iterator[Candidate]:
-    return (other for other in neighbours(view.space, parent.candidate) if _worth_serving(view, other))
+    return (other for other in neighbours(view.space, parent.candidate) if worth_serving(view, other))
 
 
 def _promising(view: View, config: Config) -> bool:
@@ -207,11 +207,22 @@ def _promising(view: View, config: Config) -> bool:
     return best >= view.scale.floor
 
 
-def _worth_serving(view: View, candidate: Candidate) -> bool:
-    """Not where the network is known and would come out behind the front: a slow engine stays slow."""
+def worth_serving(view: View, candidate: Candidate) -> bool:
+    """Not where it would come out behind: a slow engine stays slow, within the limits of a surprise.
+
+    Of a network that has been measured it is known what it loses, so it is held against the front; any other against itself
+    in the deployment that serves the unchanged network fastest, since both would lose about the same.
+    """
+    plain = view.learning.plain_ms
     configs = view.changed.get(trained_id(view.space, candidate))
-    latency_ms = _expected_latency(candidate.deployment, configs, view.learning.plain_ms) if configs else None
-    if configs is None or latency_ms is None:
+    latency_ms = _expected_latency(candidate.deployment, configs, plain) if configs else None
+    if configs is None:
+        alike = _alike(candidate.deployment, plain)
+        same_engine = [ms for served, ms in alike if served.engine == candidate.deployment.engine]
+        unchanged_ms = plain.get(candidate.deployment) or min(same_engine, default=0.0)
+        fastest_ms = min((ms for _, ms in alike), default=unchanged_ms)
+        return not view.space.network(candidate) or unchanged_ms * SURPRISE <= fastest_ms
+    if latency_ms is None:
         return True
     return could_enter(view.points, latency_ms * SURPRISE, max(c.score for c in configs), view.scale).keep
 
@@ -252,6 +263,12 @@ def _expected_latency(
         return None
     ratios = [c.latency_ms / plain[c.candidate.deployment] for c in configs if c.candidate.deployment in plain]
     return plain[deployment] * median(ratios) if ratios else None
+
+
+def _alike(deployment: Deployment, plain: Mapping[Deployment, float]) -> list[tuple[Deployment, float]]:
+    """Where the unchanged network was timed with the same threads and batch."""
+    wanted = (deployment.threads, deployment.batch)
+    return [(served, ms) for served, ms in plain.items() if (served.threads, served.batch) == wanted]
 
 
 def _contribution(view: View, config: Config) -> float:

@@ -14,7 +14,7 @@ One process asks and tells. Others may read.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
@@ -55,7 +55,7 @@ MAX_ATTEMPTS = 3
 """A candidate that was interrupted this often is given up: it may be what takes the node down."""
 _ASKED_AGAIN = 8
 _DRAWN_AGAIN = 200
-_ID, _ATTEMPT, _REPEATS, _POSTPONED = "candidate_id", "attempt", "repeats", "postponed"
+_ID, _ATTEMPT, _DROPPED, _POSTPONED = "candidate_id", "attempt", "dropped", "postponed"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _CONSTRAINT = "viable"
 
@@ -86,11 +86,18 @@ class CandidateStudy:
         self._handles: dict[int, Trial] = {}
         self._decoded: dict[int, Decided] = {}
 
-    def ask(self, proposals: Iterable[Proposal] = (), *, sample: bool = True) -> Asked | None:
+    def ask(
+        self,
+        proposals: Iterable[Proposal] = (),
+        *,
+        sample: bool = True,
+        worth: Callable[[Candidate], bool] = lambda _: True,
+    ) -> Asked | None:
         """The next candidate that was not handed out before.
 
         What waits comes first (interrupted candidates, `enqueue`), then the first new one of ``proposals``, then the
-        sampler's (unless ``sample`` is False). None when every candidate of the space has been handed out.
+        sampler's (unless ``sample`` is False), drawn again where it is not ``worth`` it. None when every candidate of the space
+        has been handed out.
         """
         waiting = self._ask_waiting()
         if waiting:
@@ -98,7 +105,7 @@ class CandidateStudy:
         seen = self.seen()
         fresh = next((proposal for proposal in proposals if proposal.candidate.id not in seen), None)
         if fresh is None:
-            return self._ask_sampler(seen) if sample else None
+            return self._ask_sampler(seen, worth) if sample else None
         self._enqueue(fresh.candidate, fresh.why, attempt=1)
         return self._ask_waiting()
 
@@ -189,7 +196,7 @@ class CandidateStudy:
 
     def census(self) -> Census:
         """Counts of outcomes by cause."""
-        retried = sum(CANDIDATE in t.user_attrs and _REPEATS not in t.user_attrs for t in self._trials(TrialState.FAIL))
+        retried = sum(CANDIDATE in t.user_attrs and _DROPPED not in t.user_attrs for t in self._trials(TrialState.FAIL))
         return census_of(
             [decided.outcome for decided in self.outcomes()],
             running=len(self.running()),
@@ -212,28 +219,30 @@ class CandidateStudy:
             return asked
         return None
 
-    def _ask_sampler(self, seen: frozenset[str]) -> Asked | None:
+    def _ask_sampler(self, seen: frozenset[str], worth: Callable[[Candidate], bool]) -> Asked | None:
         for _ in range(_ASKED_AGAIN):
             self._study.enqueue_trial(dict(start_parameters(self.space)))
             trial = self._study.ask()
             candidate = sample(self.space, trial)
             trial.set_user_attr(_ID, candidate.id)
-            if candidate.id not in seen:
+            if candidate.id not in seen and worth(candidate):
                 trial.set_user_attr(WHY, "sampler")
                 trial.set_user_attr(CANDIDATE, to_json(candidate))
                 self._handles[trial.number] = trial
                 return Asked(trial.number, candidate, "sampler")
-            trial.set_user_attr(_REPEATS, candidate.id)
+            trial.set_user_attr(_DROPPED, candidate.id)
             self._study.tell(trial, state=TrialState.FAIL)
-        fresh = self._untried(seen)
+        fresh = self._untried(seen, worth)
         if fresh is None:
             return None
         self._enqueue(fresh, "the sampler repeats itself: drawn evenly", attempt=1)
         return self._ask_waiting()
 
-    def _untried(self, seen: frozenset[str]) -> Candidate | None:
-        drawn = (started(self.space, draw(self.space, self._random)) for _ in range(_DRAWN_AGAIN))
-        return next((c for c in itertools.chain(drawn, every(self.space)) if c.id not in seen), None)
+    def _untried(self, seen: frozenset[str], worth: Callable[[Candidate], bool]) -> Candidate | None:
+        drawn = [started(self.space, draw(self.space, self._random)) for _ in range(_DRAWN_AGAIN)]
+        best = next((c for c in drawn if c.id not in seen and worth(c)), None)
+        # At the end of a space, what is hardly worth it has its turn as well.
+        return best or next((c for c in itertools.chain(drawn, every(self.space)) if c.id not in seen), None)
 
     def _enqueue(self, candidate: Candidate, why: str, attempt: int) -> None:
         attributes: dict[str, Any] = {

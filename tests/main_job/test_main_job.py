@@ -57,6 +57,12 @@ def test_the_bundle_keeps_its_promise_in_a_fresh_process(job: Path, shell: Shell
     assert "outputs differ" not in told["summary"]
 
 
+def test_candidates_share_their_coordinating_processes(job: Path) -> None:
+    results = [json.loads(path.read_text()) for path in (job / "tune").glob("*/result.json")]
+    assert len(results) >= 10
+    assert len({result["pid"] for result in results}) <= 7
+
+
 def test_the_report_names_every_config(job: Path) -> None:
     report = (job / "report.html").read_text()
     candidates = pd.read_parquet(job / "candidates.parquet")

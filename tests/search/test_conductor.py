@@ -10,7 +10,7 @@ from optuna.storages import InMemoryStorage
 from autoopt.records import Candidate, Eliminated, Measured, StageRun
 from autoopt.search.budget import Budget, BudgetClock
 from autoopt.search.conductor import PROBED_AT_ONCE, Conductor, Row
-from autoopt.search.desk import Seats
+from autoopt.search.desk import QUEUE_A_TRAINER, Seats
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import Space
@@ -88,7 +88,7 @@ def test_the_most_promising_of_those_postponed_is_called_when_there_is_a_seat(st
 def test_nobody_is_called_while_the_desk_is_full(start: Callable[..., Search]) -> None:
     search = start()
     at_desk = []
-    for _ in range(4):
+    for _ in range(1 + QUEUE_A_TRAINER):
         asked = search.new_network()
         at_desk.append(asked[1].id)
         search.conductor.review(Seats(frozenset(at_desk)))

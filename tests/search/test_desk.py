@@ -209,21 +209,19 @@ def test_nobody_waits_for_a_network_that_was_only_served_otherwise(clock: HandCl
 
 
 def test_the_queue_is_short_and_who_promises_least_is_postponed_with_the_pace_expected_of_it(clock: HandClock) -> None:
-    busy, *others = (replace(standing(depth), seconds_per_epoch=40.0) for depth in (0.1, 0.2, 0.3, 0.4, 0.5))
-    others[0] = replace(others[0], seconds_per_epoch=None)
+    busy, *others = (replace(standing(n / 10), seconds_per_epoch=40.0) for n in range(1, 3 + QUEUE_A_TRAINER))
+    least, *better = others
     promises = {each.candidate.id: float(place) for place, each in enumerate(others)}
     desk = desk_with(HandJudge(promises), clock)
     assert desk.ask(busy).go
     desk.done(busy)
     assert desk.ask(busy).go
-    answers = [desk.ask(each) for each in others[:QUEUE_A_TRAINER]]
-    assert not any(answer.go or answer.postponed for answer in answers), "there is room for them"
-    assert desk.ask(others[QUEUE_A_TRAINER]).postponed is None
-    least = desk.ask(others[0]).postponed
-    assert least is not None
-    assert least.seconds_per_epoch == 40.0
-    assert others[0].candidate.id not in desk.seats().taken
-    assert desk.seats().taken == {each.candidate.id for each in (busy, *others[1:])}
+    assert desk.ask(replace(least, seconds_per_epoch=None)).postponed is None, "there is room for it"
+    assert not any(desk.ask(each).postponed for each in better)
+    postponed = desk.ask(replace(least, seconds_per_epoch=None)).postponed
+    assert postponed is not None
+    assert postponed.seconds_per_epoch == 40.0
+    assert desk.seats().taken == {each.candidate.id for each in (busy, *better)}
 
 
 def test_whoever_is_next_is_never_postponed(clock: HandClock) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from autoopt.records import Candidate, Measured
 from autoopt.search.learning import EXPECTED, HOPED, MARGIN, Learning, family_of, learn
-from autoopt.search.standings import Row, Scale, measured
+from autoopt.search.standings import Row, Scale
 from autoopt.space import Space, recompose
 
 Outcomes = Callable[[Candidate, float, float], Measured]
@@ -35,7 +35,7 @@ def test_hope_is_learnt_from_networks_that_were_trained_on(space: Space, outcome
     rows: list[Row] = []
     for ratio in (0.1, 0.2, 0.3):
         rows += curve(space, ratio, {0.0625: 0.82, 0.25: 0.83, 1.0: 0.84}, outcome)
-    learning = learn(space, measured(rows), SCALE)
+    learning = learn(space, rows, SCALE)
     assert learning.hoped[0.0625] == pytest.approx(0.9 * MARGIN)
     assert learning.expected(0.82, 0.0625, 0.25, SCALE) == pytest.approx(0.83)
     assert 4.0 not in learning.hoped  # nobody goes on from the last rung
@@ -69,7 +69,7 @@ def test_a_family_that_loses_much_is_expected_to_lose_much(space: Space, outcome
         )
         assert space.trained_for(pruned) == 0.0625
         rows.append((len(rows), pruned, outcome(pruned, score, latency_ms)))
-    learning = learn(space, measured(rows), SCALE)
+    learning = learn(space, rows, SCALE)
     family = family_of(space, rows[-1][1])
     assert family == ("pruning",)
     assert learning.doublings(plain.deployment, 0.25) == pytest.approx(2.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,7 @@ from autoopt.search.proposals import (
     practitioners_list,
     promotions,
     propose,
+    worth_serving,
 )
 from autoopt.search.standings import Row
 from autoopt.space import Space, Value, choices_of, recompose
@@ -188,6 +190,28 @@ def test_a_known_network_is_not_served_where_it_would_come_out_behind_the_front(
     eager = build.candidate("eager", "fp32", student=True, student__depth=0.4, recovery__epochs=4.0)
     assert eager.id in {candidate.id for candidate in neighbours(build.space, trained)}
     assert eager.id not in {proposal.candidate.id for proposal in local_moves(view)}
+
+
+def test_a_new_network_is_not_served_where_the_unchanged_one_is_slow(build: Build) -> None:
+    view = build.view()
+    here, eager = build.candidate(student=True), build.candidate("eager", "fp32", student=True)
+    assert worth_serving(view, here)
+    assert not worth_serving(view, eager)
+    assert worth_serving(view, recompose(build.space, {"engine": "eager"})), "the unchanged network is tried everywhere"
+    known = build.candidate("runtime", "fp32", student=True)
+    assert not worth_serving(view, known)
+    assert worth_serving(view, replace(here, deployment=replace(here.deployment, threads=4))), "nothing is known of it"
+
+
+def test_where_the_unchanged_network_was_eliminated_its_probe_tells_how_slow_it_is(
+    build: Build, space: Space, reference: Candidate
+) -> None:
+    rows = build.plain()
+    slow = next(row for row in rows if row[1].deployment.engine == "vino" and row[1].deployment.precision == "fp32")
+    rows[rows.index(slow)] = (slow[0], slow[1], Eliminated("latency", "too slow", speedup=1.5))
+    view = make_view(space, rows, reference)
+    assert view is not None
+    assert not worth_serving(view, build.candidate("vino", "fp32", student=True))
 
 
 def test_a_failed_candidate_is_not_proposed_again(build: Build, space: Space, reference: Candidate) -> None:

@@ -11,8 +11,6 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
-CORES = "AUTOOPT_CORES"
-"""The environment variable by which processors are named to who stands back: "0,1"."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -30,25 +28,6 @@ def give_way() -> None:
     it a build on the same core doubled the time of every call longer than a time slice, and halved the speed of a training.
     """
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    _lower_session()
-
-
-def stand_back() -> None:
-    """In a session of its own, let those of other sessions go first, from now on; on all processors that `CORES` names.
-
-    For processes that coordinate and hardly compute: together they take a third of a core. What they start in new sessions is
-    as it ever was, which is why the policy stays: children would inherit it.
-    """
-    # Whoever leads a group (as Ray's workers do) may not open a session; it leads one again afterwards.
-    os.setpgid(0, os.getpgid(os.getppid()))
-    os.setsid()
-    _lower_session()
-    named = os.environ.get(CORES)
-    if named:
-        os.sched_setaffinity(0, map(int, named.split(",")))
-
-
-def _lower_session() -> None:
     with contextlib.suppress(FileNotFoundError, PermissionError):  # a kernel without autogroup
         (_PROC / "self" / "autogroup").write_text("19")
 

@@ -279,7 +279,7 @@ def _measure_stage(
         parents=(*parents, *((network.outputs,) if kind == "measure" and network.outputs else ())),
         role=Role.LANE,
         timeout_s=setup.stage_timeout_s,
-        salt={"environment": to_json(environments.current())},
+        salt={"environment": to_json(_machine(setup))},
     )
 
 
@@ -287,6 +287,11 @@ def _timing(kind: str, split: str) -> dict[str, float]:
     if kind == "probe":
         return PROBE_TIMING
     return SEARCH_TIMING if split == "validation" else {}
+
+
+def _machine(setup: Setup) -> environments.Environment:
+    """Where it is measured: the same for every process of the job, however few cores it may use itself."""
+    return replace(environments.current(), cores=len(setup.cores.every))
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,109 @@
+"""A candidate's way through its stages, with stages that only say what was asked of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from autoopt.errors import FailureKind, StageError
+from autoopt.records import Candidate, Deployment, Eliminated, Failed, StageRun, Step
+from autoopt.workers.entry import OpenGate, Postponed, Standing, evaluate
+from autoopt.workers.stages.execute import Result
+from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.stages.stage import Stage
+
+TIMING = {"speedup": {"value": 5.0, "low": 4.9, "high": 5.1}}
+STUDENT = Step("student", {"source": "blocks", "depth": 0.5, "order": "late", "width": 1.0})
+RECOVERY = Step("recovery", {"epochs": 1.0, "rate": 0.05})
+PLAIN = Candidate((), Deployment("onnxruntime"))
+TRAINED = Candidate((STUDENT, RECOVERY), Deployment("onnxruntime"))
+
+
+class Reached(Exception):  # noqa: N818 (no error: how far the candidate came)
+    """The measurement was asked for."""
+
+
+@dataclass
+class Recorder:
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, stage: Stage) -> Result:
+        self.asked.append(f"{stage.kind} {stage.name}")
+        if stage.kind == "measure":
+            raise Reached
+        facts: dict[str, Any] = {"score": 0.9, "seconds_per_epoch": 30.0, **TIMING}
+        return Result(StageRun(stage.kind, stage.name, stage.key, cached=False, started_at=0.0, seconds=1.0), facts)
+
+
+@dataclass
+class HandGate(OpenGate):
+    ends: Eliminated | Postponed | None = None
+    anything: bool = True
+    seen: list[Standing] = field(default_factory=list)
+
+    def compares(self) -> bool:
+        return self.anything
+
+    def admit(self, standing: Standing) -> Eliminated | Postponed | None:
+        self.seen.append(standing)
+        if isinstance(self.ends, Postponed):
+            return replace(self.ends, standing=standing)
+        return self.ends
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return Setup(
+        task_key="t" * 64,
+        source_format="module",
+        training_samples=20_000,
+        reference=Candidate((), Deployment("pytorch")),
+        cores=Cores(lane=(0,), work=(1,)),
+        rungs=(0.25, 1.0),
+    )
+
+
+def test_an_artifact_is_timed_before_it_is_judged_and_ends_there_if_it_is_beaten(setup: Setup) -> None:
+    run, gate = Recorder(), HandGate(Eliminated("latency", "too slow", 5.0))
+    outcome = evaluate(PLAIN, setup, run, gate)
+    assert isinstance(outcome, Eliminated)
+    assert run.asked[-1] == "probe none"
+    assert not any(stage.startswith("measure") for stage in run.asked)
+    assert [stage.kind for stage in outcome.stages][-1] == "probe"
+    assert gate.seen[0].cached, "it needs no trainer"
+
+
+def test_what_is_timed_first_is_the_artifact_that_will_be_judged(setup: Setup) -> None:
+    run = Recorder()
+    with pytest.raises(Reached):
+        evaluate(PLAIN, setup, run, HandGate())
+    assert run.asked[-3:] == ["build onnxruntime", "probe none", "measure validation"]
+
+
+@pytest.mark.parametrize("why", ["nothing to compare with", "measured before"])
+def test_nothing_is_timed_first_where_it_could_save_nothing(setup: Setup, why: str) -> None:
+    run = Recorder()
+    with pytest.raises(Reached):
+        evaluate(PLAIN, setup, run, HandGate(anything=why == "measured before"), lambda _: why == "measured before")
+    assert "probe none" not in run.asked
+
+
+def test_a_candidate_is_postponed_with_what_its_stages_cost(setup: Setup) -> None:
+    run = Recorder()
+    outcome = evaluate(TRAINED, setup, run, HandGate(Postponed(Standing(TRAINED, 1.0, 1.0, 0.0, 0.0))))
+    assert isinstance(outcome, Postponed)
+    assert outcome.standing.speedup == 5.0
+    assert outcome.standing.next_epochs == 0.25
+    assert [stage.kind for stage in outcome.stages][-1] == "probe"
+    assert "technique recovery" not in run.asked
+
+
+def test_a_stage_that_fails_is_the_candidates_outcome(setup: Setup) -> None:
+    def run(stage: Stage) -> Result:
+        raise StageError(FailureKind.CRASHED, "killed by SIGSEGV")
+
+    outcome = evaluate(PLAIN, setup, run, OpenGate())
+    assert isinstance(outcome, Failed)
+    assert outcome.kind is FailureKind.CRASHED
