@@ -46,8 +46,10 @@ class Conductor:
         self._lock = threading.RLock()
         self._stopping = False
         self._exhausted = False
-        self._idle_at: tuple[int, ...] | None = None
-        """The situation in which there was nothing to hand out."""
+        self._changes = 0
+        """How often something has happened that others might be handed out for."""
+        self._idle_at: int | None = None
+        """After how many changes there was nothing to hand out."""
         self._aborted: Exception | None = None
         self._room = WaitingRoom()
         self._earlier: dict[int, tuple[StageRun, ...]] = {}
@@ -72,19 +74,19 @@ class Conductor:
     def next(self) -> tuple[int, Candidate] | None:
         """The next candidate; None while the budget's candidates are all in flight, or when the space is used up."""
         with self._lock:
+            if self._changes == self._idle_at:
+                return None  # Tune asks many times a second, and thinking takes a core that others need
             decided, running = self._study.outcomes(), self._study.running()
             live = [asked.candidate for asked in running if asked.number not in self._room]
-            situation = (len(decided), len(running), len(live), self._seats_taken(live))
-            if situation == self._idle_at:
-                return None  # Tune asks many times a second, and thinking takes a core that others need
             asked = self._ask(decided, running, live)
-            self._idle_at = situation if asked is None else None
+            self._idle_at = self._changes if asked is None else None
             return None if asked is None else (asked.number, asked.candidate)
 
     def _ask(self, decided: Sequence[Decided], running: Sequence[Asked], live: Sequence[Candidate]) -> Asked | None:
         if len(live) >= AT_FIRST + len(decided):
             return None
-        view = make_view(self._study.space, rows(decided), self._reference, [asked.candidate for asked in running])
+        candidates = [asked.candidate for asked in running]
+        view = make_view(self._study.space, rows(decided), self._reference, candidates, self._desk.trained)
         if not self._study.waits and self._too_early(view, live):
             return None
         may_begin = self._clock.left(len(decided) + len(running)) != 0
@@ -137,6 +139,7 @@ class Conductor:
     def tell(self, number: int, outcome: Outcome) -> None:
         """How a candidate ended. One that was stopped together with the job is given back: nobody is to blame."""
         with self._lock:
+            self._changes += 1
             if isinstance(outcome, Failed) and outcome.kind.transient and self.finished:
                 self._study.release(number)
                 return
@@ -149,6 +152,7 @@ class Conductor:
     def postpone(self, number: int, postponed: Postponed) -> None:
         """The candidate waits outside until its turn comes."""
         with self._lock:
+            self._changes += 1
             earlier = merged(self._earlier.get(number, ()), postponed.stages)
             self._earlier[number] = earlier
             self._study.note_postponed(number, postponed=True)
@@ -158,6 +162,8 @@ class Conductor:
     def review(self, desk: Seats) -> None:
         """Now and then: hear who is at the training desk, and end those who wait in vain."""
         with self._lock:
+            if (desk.taken, desk.trained) != (self._desk.taken, self._desk.trained):
+                self._changes += 1
             self._desk = desk
             self._met |= desk.taken
             judge = self.judge() if len(self._room) else None

@@ -17,8 +17,8 @@ from autoopt.records import Eliminated, digest
 from autoopt.search.elimination import RESERVE_S, Judge, Judgement
 from autoopt.workers.entry import Standing
 
-HOLD_S = 25.0
-"""A network that has just trained is quantized, built and measured before it is promoted, which takes about so long."""
+HOLD_S = 10.0
+"""A network that has just trained is promoted at once, if it deserves it; its coordinator is here again after a few seconds."""
 LEASE_S = 20.0
 WAITING_S = 5.0
 QUEUE_A_TRAINER = 1
@@ -48,6 +48,8 @@ class Seats:
     """Identifiers of the candidates that train or wait to."""
     busy_s: float = 0.0
     """Seconds until a trainer is free."""
+    trained: tuple[Standing, ...] = ()
+    """Networks as they came out of their training, each where it was last trained."""
 
 
 @dataclass
@@ -92,6 +94,7 @@ class TrainingDesk:
         """What rungs took beyond training: start, teacher's outputs, validation."""
         self._waiting: dict[str, _Waiting] = {}
         self._holds: dict[Network, _Hold] = {}
+        self._trained: dict[Network, Standing] = {}
         self._begun = False
         self._stopping = False
 
@@ -109,7 +112,8 @@ class TrainingDesk:
 
     def seats(self) -> Seats:
         """Who is here, and until when the trainers are busy."""
-        return Seats(frozenset({*self._leases, *self._waiting}), self._busy_s(self._clock()))
+        taken = frozenset({*self._leases, *self._waiting})
+        return Seats(taken, self._busy_s(self._clock()), tuple(self._trained.values()))
 
     def compares(self) -> bool:
         """Whether the front holds more than the reference: else it beats nobody."""
@@ -167,13 +171,14 @@ class TrainingDesk:
         return Answer(go=True)
 
     def done(self, standing: Standing) -> None:
-        """The candidate has trained all that it is to train: its lease is given back."""
+        """The candidate has trained all that it is to train: its lease is given back, and it may be promoted."""
         now = self._clock()
         trained = standing.candidate.id in self._leases
         self._note(standing, now)
         self._waiting.pop(standing.candidate.id, None)
         if not trained:
             return  # the store had it: nobody is promoted anew
+        self._trained[_network(standing)] = standing
         left_s = None if self._deadline is None else self._deadline - now
         onward = self._judge.judge(standing, left_s, self._beside()) if self._judge else Judgement(None)
         if onward.eliminated is None and onward.promise > 0:

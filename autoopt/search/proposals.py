@@ -28,6 +28,7 @@ from autoopt.search.moves import deployments, neighbours, redeployed, started, t
 from autoopt.search.standings import Config, Point, Row, Scale, measured, network_id, pareto, trained_id
 from autoopt.search.telling import Proposal
 from autoopt.space import Listed, Space, StepChoice, Value, recompose
+from autoopt.workers.entry import Standing
 
 SURPRISE = 0.6
 """The best engine changes with the shape of a network: a predicted latency may turn out this much lower."""
@@ -45,6 +46,8 @@ class View:
     scale: Scale
     configs: tuple[Config, ...]
     learning: Learning
+    trained: tuple[Config, ...] = ()
+    """Networks that have come out of their training and are not measured yet: as validated there, and as probed."""
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
@@ -84,7 +87,11 @@ class View:
 
 
 def make_view(
-    space: Space, rows: Sequence[Row], reference: Candidate, running: Iterable[Candidate] = ()
+    space: Space,
+    rows: Sequence[Row],
+    reference: Candidate,
+    running: Iterable[Candidate] = (),
+    trained: Iterable[Standing] = (),
 ) -> View | None:
     """The view of these outcomes; None until the reference has been measured."""
     configs = measured(rows)
@@ -92,7 +99,24 @@ def make_view(
     if base is None:
         return None
     scale = Scale(base.score, base.latency_ms, space.max_drop_of_interest)
-    return View(space, tuple(rows), tuple(running), scale, configs, learn(space, rows, scale))
+    return View(
+        space,
+        tuple(rows),
+        tuple(running),
+        scale,
+        configs,
+        learn(space, rows, scale),
+        _out_of_training(configs, trained, scale),
+    )
+
+
+def _out_of_training(configs: Sequence[Config], trained: Iterable[Standing], scale: Scale) -> tuple[Config, ...]:
+    measured_already = {config.candidate.id for config in configs}
+    return tuple(
+        Config(standing.candidate, standing.score, scale.reference_latency_ms / standing.speedup)
+        for standing in trained
+        if standing.score is not None and standing.candidate.id not in measured_already
+    )
 
 
 def propose(view: View) -> Iterator[Proposal]:
@@ -154,7 +178,10 @@ def follow_ups(view: View) -> list[Proposal]:
 
 
 def promotions(view: View) -> list[Proposal]:
-    """Networks that may enter the front, or climb on it, with more training: the next rung, by promise."""
+    """Networks that may enter the front, or climb on it, with more training: the next rung, by promise.
+
+    They need not have been measured: that takes a minute of quantizing, building and waiting, in which another would be trained.
+    """
     space, scale = view.space, view.scale
     tried: dict[str, float] = {}
     for candidate in view.candidates():
@@ -162,7 +189,8 @@ def promotions(view: View) -> list[Proposal]:
         if epochs is not None:
             tried[name] = max(epochs, tried.get(name, 0.0))
     found = []
-    trained = [config for config in view.configs if space.trained_for(config.candidate) is not None]
+    known = (*view.configs, *view.trained)
+    trained = [config for config in known if space.trained_for(config.candidate) is not None]
     for name, configs in _by(trained, lambda config: network_id(space, config.candidate)).items():
         longest = max(space.trained_for(config.candidate) or 0.0 for config in configs)
         following = next((rung for rung in space.rungs if rung > longest), None)

@@ -224,6 +224,15 @@ def test_the_queue_is_short_and_who_promises_least_is_postponed_with_the_pace_ex
     assert desk.seats().taken == {each.candidate.id for each in (busy, *better)}
 
 
+def test_the_desk_tells_who_has_come_out_of_training(clock: HandClock) -> None:
+    desk = desk_with(HandJudge(), clock)
+    assert desk.ask(standing(0.1)).go
+    out = replace(standing(0.1), score=0.9, epochs=1.0, next_epochs=0.0)
+    desk.done(out)
+    desk.done(replace(standing(0.2), score=0.8, epochs=1.0))
+    assert desk.seats().trained == (out,), "the other's training was in the store"
+
+
 def test_whoever_is_next_is_never_postponed(clock: HandClock) -> None:
     desk = desk_with(HandJudge(), clock)
     assert desk.ask(standing(0.1)).go

@@ -23,6 +23,7 @@ from autoopt.search.proposals import (
 )
 from autoopt.search.standings import Row
 from autoopt.space import Space, Value, choices_of, recompose
+from autoopt.workers.entry import Standing
 
 Outcomes = Callable[[Candidate, float, float], Measured]
 # (engine, precision) to the unchanged network's latency in ms.
@@ -122,6 +123,21 @@ def test_a_network_near_the_front_is_promoted_to_the_next_rung_in_its_fastest_de
     assert [proposal.candidate for proposal in found] == [
         build.candidate(student=True, student__depth=0.4, recovery__epochs=0.25)
     ]
+
+
+def test_a_network_fresh_out_of_training_is_promoted_before_it_is_measured(
+    build: Build, space: Space, reference: Candidate
+) -> None:
+    begun_one = build.candidate(student=True, student__depth=0.4)
+    fresh = Standing(begun_one, 20.0, 20.5, epochs=0.0625, next_epochs=0.0, score=0.90)
+    view = make_view(space, build.plain(), reference, [begun_one], [fresh])
+    assert view is not None
+    following = build.candidate(student=True, student__depth=0.4, recovery__epochs=0.25)
+    assert [proposal.candidate for proposal in promotions(view)] == [following]
+    again = make_view(space, build.plain(), reference, [begun_one, following], [fresh])
+    assert again is not None
+    assert promotions(again) == []
+    assert not view.changed, "only what is measured is served otherwise"
 
 
 def test_nothing_is_promoted_beyond_the_last_rung_or_twice(build: Build, space: Space, reference: Candidate) -> None:
