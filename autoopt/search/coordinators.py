@@ -1,7 +1,11 @@
-"""Keep Tune's idle actors for the next candidates.
+"""What Tune's trials cost beyond their work, brought down: ours come one by one, last seconds, and share two cores with a training.
 
-``reuse_actors`` keeps a single idle actor where trials come one by one, as ours do, and ends the others; a new one costs five
-seconds of a core for its imports. Tune has no setting for it, so its cache of actors is replaced while it runs.
+Tune has no settings for either, so two names in its controller are replaced while a search runs:
+
+* ``reuse_actors`` keeps a single idle actor where trials come one by one, and ends the others; a new one costs five seconds of a
+  core for its imports;
+* every trial reserves a placement group, whose readiness is asked of a worker process that is started for it and dies with it:
+  two seconds of a core. Ray's own `FixedResourceManager` reserves nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from ray.air.execution.resources.fixed import FixedResourceManager
 from ray.tune.execution import tune_controller
 from ray.tune.utils.object_cache import _ObjectCache
 
 
 @contextmanager
 def kept(count: int) -> Iterator[None]:
-    """Within the context, a search keeps up to ``count`` idle actors until its end."""
+    """Within the context, a search keeps up to ``count`` idle actors until its end, and reserves nothing for them."""
 
     class Kept(_ObjectCache):  # type: ignore[misc]  # Ray has no types
         def cache_object(self, key: Any, obj: Any) -> bool:
@@ -31,5 +36,8 @@ def kept(count: int) -> Iterator[None]:
             if force_all:
                 yield from super().flush_cached_objects(force_all=True)
 
-    with patch.object(tune_controller, "_ObjectCache", Kept):
+    with (
+        patch.object(tune_controller, "_ObjectCache", Kept),
+        patch.object(tune_controller, "PlacementGroupResourceManager", FixedResourceManager),
+    ):
         yield
