@@ -21,6 +21,8 @@ HOLD_S = 10.0
 """A network that has just trained is promoted at once, if it deserves it; its coordinator is here again after a few seconds."""
 LEASE_S = 20.0
 WAITING_S = 5.0
+MARGIN = 1.15
+"""A training cut off by the end is lost: what it is expected to take may be exceeded by so much."""
 QUEUE_A_TRAINER = 1
 """So many wait here for each trainer, so that none stands idle; everybody else is postponed, and others are probed."""
 
@@ -156,7 +158,7 @@ class TrainingDesk:
         self._forget_silent(now)
         self._waiting[name] = waiting = _Waiting(promise, now, self._needed_s(standing))
         # Those ahead may fall, so they are not counted; who trains now will not be interrupted.
-        late_s = 0.0 if left_s is None else self._busy_s(now) + waiting.needed_s + RESERVE_S - left_s
+        late_s = 0.0 if left_s is None else self._busy_s(now) + MARGIN * waiting.needed_s + RESERVE_S - left_s
         if late_s > 0:
             del self._waiting[name]
             reason = f"those that promised more came first: its turn would end {late_s:.0f} s after the search"

@@ -151,12 +151,14 @@ class Groundwork:
     def _foresee(self, trains: Callable[[], bool]) -> None:
         """The teacher's outputs that a training reads, then the original's on the test split, for the end.
 
-        By a builder, whose processes get what is left over, and when the first candidates have been built, which everybody
-        waits for.
+        While nobody trains, by the trainer: a long rung needs all of it, and waited for it at a builder's pace. Afterwards by a
+        builder, whose processes get what is left over.
         """
+        for stage in self._taught():
+            with suppress(StageError):
+                self._run_there(stage if trains() else replace(stage, role=Role.TRAINER))
         while not trains() and not self._over.wait(1.0):
             pass
-        self._try(self._taught)
         self._try(partial(self._originals, "test"))
 
     def _taught(self) -> list[Stage]:

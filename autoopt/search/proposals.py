@@ -16,6 +16,7 @@ The sampler takes its turns in between.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -247,8 +248,9 @@ def worth_serving(view: View, candidate: Candidate) -> bool:
     if configs is None:
         alike = _alike(candidate.deployment, plain)
         same_engine = [ms for served, ms in alike if served.engine == candidate.deployment.engine]
-        unchanged_ms = plain.get(candidate.deployment) or min(same_engine, default=0.0)
-        fastest_ms = min((ms for _, ms in alike), default=unchanged_ms)
+        # Not known yet: the unchanged network is being built or timed there.
+        unchanged_ms = plain.get(candidate.deployment) or min(same_engine, default=math.inf)
+        fastest_ms = min((ms for _, ms in alike), default=0.0)
         return not view.space.network(candidate) or unchanged_ms * SURPRISE <= fastest_ms
     if latency_ms is None:
         return True

@@ -73,7 +73,13 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
     found = find(stage, store)
     if found is not None:
         return found
-    with store.lock(stage.key):
+
+    def check() -> None:
+        # Also a sign of life: a lease to train lapses when its holder is silent.
+        if must_stop():
+            raise StoppedError
+
+    with store.lock(stage.key, check):
         for pause_s in (*RETRY_AFTER_S, None):
             try:
                 result = _watch(_submit(stage, place), must_stop)

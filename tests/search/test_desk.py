@@ -141,7 +141,7 @@ def test_who_could_only_come_too_late_is_told_so_and_waits_no_longer(clock: Hand
 
 def test_who_has_not_trained_yet_is_expected_to_take_as_long_as_the_others(clock: HandClock) -> None:
     known = replace(standing(0.1), seconds_per_epoch=90.0)
-    desk = desk_with(HandJudge(), clock, deadline=clock.now + 110)
+    desk = desk_with(HandJudge(), clock, deadline=clock.now + 120)
     assert desk.ask(known).go
     desk.done(known)
     clock.now += 10

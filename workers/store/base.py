@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -31,8 +31,11 @@ class Store(ABC):
         """An empty folder on the store's own file system, removed at the end unless it was published."""
 
     @abstractmethod
-    def lock(self, key: str) -> AbstractContextManager[None]:
-        """Hold the right to compute the key: one holder at a time, freed when the holder's process dies."""
+    def lock(self, key: str, meanwhile: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
+        """Hold the right to compute the key: one holder at a time, freed when the holder's process dies.
+
+        ``meanwhile`` is called now and then while another holds it; what it raises ends the waiting.
+        """
 
     @abstractmethod
     def note(self, topic: str, line: str) -> None:

@@ -19,7 +19,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -110,10 +110,10 @@ class LocalStore(Store):
                     lock.unlink(missing_ok=True)
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
+    def lock(self, key: str, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
         """See `Store.lock`. Waiting longer than ten seconds is said in the log. Not re-entrant."""
         self._place(key)
-        with self._errors(), locks.hold(self._locks / key, f"artifact {key[:12]}"):
+        with self._errors(), locks.hold(self._locks / key, f"artifact {key[:12]}", meanwhile):
             yield
 
     def note(self, topic: str, line: str) -> None:

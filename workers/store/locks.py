@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
 """Waiting longer than this is said in the log, and said again as often."""
+
+_POLL_S = 0.2
 
 _held: set[int] = set()
 
@@ -34,12 +36,18 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 @contextmanager
-def hold(path: Path, about: str) -> Iterator[None]:
-    """Hold the lock file, waiting for as long as it takes. ``about`` says in the log what is waited for."""
+def hold(path: Path, about: str, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock file, waiting for as long as it takes.
+
+    Args:
+        path: the lock file.
+        about: says in the log what is waited for.
+        meanwhile: called now and then while waiting; what it raises ends the waiting.
+    """
     descriptor = _open(path)
     try:
         if not _taken(descriptor):
-            _wait(descriptor, about)
+            _wait(descriptor, about, meanwhile)
         yield
     finally:
         _close(descriptor)
@@ -76,17 +84,12 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _wait(descriptor: int, about: str) -> None:
-    done = threading.Event()
-    threading.Thread(target=_say_while_waiting, args=(done, about), daemon=True).start()
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    finally:
-        done.set()
-
-
-def _say_while_waiting(done: threading.Event, about: str) -> None:
-    waited_s = 0.0
-    while not done.wait(PATIENCE_S):
-        waited_s += PATIENCE_S
-        logger.info("waiting since %.0f s for %s: another process is computing it", waited_s, about)
+def _wait(descriptor: int, about: str, meanwhile: Callable[[], None]) -> None:
+    began = said_at = time.monotonic()
+    while not _taken(descriptor):
+        meanwhile()
+        time.sleep(_POLL_S)
+        now = time.monotonic()
+        if now - said_at >= PATIENCE_S:
+            said_at = now
+            logger.info("waiting since %.0f s for %s: another process is computing it", now - began, about)

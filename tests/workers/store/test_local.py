@@ -303,6 +303,19 @@ def test_waiting_long_for_a_lock_is_said(
     assert f"artifact {key('a')[:12]}" in caplog.text
 
 
+def test_who_waits_for_a_lock_may_look_after_something_and_give_up(store: LocalStore) -> None:
+    looked = []
+
+    def look() -> None:
+        looked.append(1)
+        if len(looked) > 1:
+            raise InterruptedError
+
+    with store.lock(key("a")), pytest.raises(InterruptedError), store.lock(key("a"), look):
+        pass
+    assert len(looked) == 2
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
