@@ -120,22 +120,29 @@ def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate)
     stages, network = plan.structure(candidate, setup)
     # A plan that cannot be served is told before anything is paid for.
     plan.measurement(candidate, network, setup, "validation")
-    journey.go(stages)
     rungs = plan.training(candidate, network, setup)
+    trained = rungs[-1].network if rungs else network
+    serving = plan.measurement(candidate, trained, setup, "validation")
+    if journey.known(serving.stages[-1]):
+        # Measured before: no gate has anything to save.
+        every = (*stages, *(stage for rung in rungs for stage in rung.stages), *serving.stages)
+        return _measured(serving, journey.go(filter(journey.known, every)), journey)
+    journey.go(stages)
     if rungs:
         ended = _train(candidate, network, rungs, setup, journey, gate)
         if ended is not None:
             return ended
-        network = rungs[-1].network
-    serving = plan.measurement(candidate, network, setup, "validation")
     remaining = serving.stages
-    if not rungs and not journey.known(serving.stages[-1]) and gate.compares():
+    if not rungs and gate.compares():
         ended = _look(candidate, serving, setup, journey, gate)
         if ended is not None:
             return ended
         remaining = serving.stages[-1:]
-    measurement = from_json(Measurement, journey.go(remaining))
-    return Measured(measurement, serving.artifact_key, tuple(journey.runs))
+    return _measured(serving, journey.go(remaining), journey)
+
+
+def _measured(serving: Serving, facts: dict[str, Any], journey: _Journey) -> Measured:
+    return Measured(from_json(Measurement, facts), serving.artifact_key, tuple(journey.runs))
 
 
 def _look(

@@ -159,7 +159,7 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
     if search_clock.exhausted(len(conductor.outcomes())):
         start.groundwork.reference()
     else:
-        _search(conductor, start, folder, options, deadline)
+        _search(conductor, start, folder, options, deadline, new=not history.proposals())
     conductor.check()
     front = publisher.front()
     stopped = options.stop.is_set()
@@ -173,8 +173,10 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
     return publisher.finish(complete=not stopped)
 
 
-def _search(conductor: Conductor, start: _Start, folder: JobFolder, options: Options, deadline: float | None) -> None:
-    """Run Tune until the budget is used or the job is stopped."""
+def _search(
+    conductor: Conductor, start: _Start, folder: JobFolder, options: Options, deadline: float | None, *, new: bool
+) -> None:
+    """Run Tune until the budget is used or the job is stopped; ``new``: no earlier job is known."""
     import ray
     from ray import tune
 
@@ -200,7 +202,7 @@ def _search(conductor: Conductor, start: _Start, folder: JobFolder, options: Opt
     def run(stage: Stage, must_stop: Callable[[], bool]) -> object:
         return run_stage(stage, place, start.store, must_stop)
 
-    background = start.groundwork.beside(run, begin, conductor.abort, trains)
+    background = start.groundwork.beside(run, begin, conductor.abort, trains, new=new)
     in_flight = IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * place.setup.cores.trainers
     with _watching(conductor, desk, options.stop), background, coordinators.kept(in_flight):
         tuner = tune.Tuner(

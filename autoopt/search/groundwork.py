@@ -27,9 +27,8 @@ from autoopt.workers.store.base import Store
 Runner: TypeAlias = Callable[[Stage, Callable[[], bool]], object]
 """Runs a stage; ends it within seconds once the function says so."""
 
-# Of the practitioner's list: so many are built while the reference is measured, and measured before their coordinators have
-# started; the first of them here, since the lane's own worker has to start, too.
-MEASURED_AHEAD, MEASURED_HERE = 4, 2
+# Of the practitioner's list: so many are built while the reference is measured, and measured before the search begins.
+BUILT_AHEAD, MEASURED_AHEAD = 4, 2
 _POLL_S = 0.5
 
 
@@ -99,6 +98,8 @@ class Groundwork:
         ready: Callable[[], None],
         failed: Callable[[Exception], None],
         trains: Callable[[], bool],
+        *,
+        new: bool = True,
     ) -> Iterator[None]:
         """All the rest in a thread, as long as the context lasts.
 
@@ -107,6 +108,7 @@ class Groundwork:
             ready: called when the reference has been measured.
             failed: called where it could not be, or the store fails.
             trains: whether a candidate trains.
+            new: whether there will be training for sure; a job that is run again may find all of it in the store.
         """
         self._runner = run
 
@@ -114,11 +116,11 @@ class Groundwork:
             try:
                 built = self._build_meanwhile()
                 self.reference()
-                for index in range(MEASURED_HERE):
-                    self._measure_first(index, built, self._run_here)
+                for index in range(MEASURED_AHEAD):
+                    self._measure_first(index, built)
                 ready()
-                for index in range(MEASURED_HERE, MEASURED_AHEAD):
-                    self._measure_first(index, built, self._run_there)
+                if not new:
+                    self._await(trains)
                 self._foresee(trains)
             except Exception as error:  # noqa: BLE001 (a thread's boundary: the search raises it again, or it would wait forever)
                 failed(error)
@@ -140,13 +142,13 @@ class Groundwork:
         return built
 
     def _first(self) -> list[Candidate]:
-        return [proposal.candidate for proposal in practitioners_list(self._prepared.space)][:MEASURED_AHEAD]
+        return [proposal.candidate for proposal in practitioners_list(self._prepared.space)][:BUILT_AHEAD]
 
-    def _measure_first(self, index: int, built: list[Future[None]], run: Callable[[Stage], None]) -> None:
-        """One of the first configs, as soon as it is built: its coordinator may still be starting."""
+    def _measure_first(self, index: int, built: list[Future[None]]) -> None:
+        """One of the first configs, as soon as it is built: its coordinator is still starting, and the lane's own worker, too."""
         if index < len(built):
             built[index].result()
-            self._try(lambda: self._unchanged(self._first()[index])[-1:], run)
+            self._try(lambda: self._unchanged(self._first()[index])[-1:], self._run_here)
 
     def _foresee(self, trains: Callable[[], bool]) -> None:
         """The teacher's outputs that a training reads, then the original's on the test split, for the end.
@@ -157,9 +159,12 @@ class Groundwork:
         for stage in self._taught():
             with suppress(StageError):
                 self._run_there(stage if trains() else replace(stage, role=Role.TRAINER))
+        self._await(trains)
+        self._try(partial(self._originals, "test"))
+
+    def _await(self, trains: Callable[[], bool]) -> None:
         while not trains() and not self._over.wait(1.0):
             pass
-        self._try(partial(self._originals, "test"))
 
     def _taught(self) -> list[Stage]:
         epochs = min(1.0, max(self._setup.rungs, default=0.0))

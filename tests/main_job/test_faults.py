@@ -37,7 +37,7 @@ def test_a_killed_job_goes_on_and_does_nothing_twice(
     start: Callable[..., subprocess.Popen[str]], shell: Shell, tmp_path: Path, task: str, spaces: Path
 ) -> None:
     job = tmp_path / "results" / "killed"
-    running = start("run", task, "--space", spaces / "tiny.yaml", "--budget", "9 candidates", "--name", job.name)
+    running = start("run", task, "--space", spaces / "tiny.yaml", "--budget", "7 candidates", "--name", job.name)
     wait_for(lambda: len(lines(job)) >= 8, running)
     children = psutil.Process(running.pid).children(recursive=True)
     working = [process for process in children if "autoopt.workers" in " ".join(safely(process.cmdline))]
@@ -59,7 +59,7 @@ def test_a_killed_job_goes_on_and_does_nothing_twice(
     state = json.loads((job / "state.json").read_text())
     assert state["status"] == "done"
     candidates = pd.read_parquet(job / "candidates.parquet")
-    assert len(candidates) == 9
+    assert len(candidates) == 7
     assert candidates["id"].is_unique
 
 

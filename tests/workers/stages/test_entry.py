@@ -90,6 +90,14 @@ def test_nothing_is_timed_first_where_it_could_save_nothing(setup: Setup, why: s
     assert "probe none" not in run.asked
 
 
+def test_what_was_measured_before_passes_no_gate(setup: Setup) -> None:
+    run, gate = Recorder(), HandGate(Eliminated("latency", "too slow"))
+    with pytest.raises(Reached):
+        evaluate(TRAINED, setup, run, gate, lambda stage: stage.kind in {"build", "measure"})
+    assert run.asked == ["build onnxruntime", "measure validation"]
+    assert not gate.seen
+
+
 def test_a_candidate_is_postponed_with_what_its_stages_cost(setup: Setup) -> None:
     run = Recorder()
     outcome = evaluate(TRAINED, setup, run, HandGate(Postponed(Standing(TRAINED, 1.0, 1.0, 0.0, 0.0))))
