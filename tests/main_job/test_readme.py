@@ -9,6 +9,10 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # two jobs, a minute each
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 Environment = Callable[[Path], dict[str, str]]
