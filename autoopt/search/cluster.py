@@ -38,7 +38,7 @@ ENVIRONMENT = {
 }
 
 
-BUILDERS = 4
+BUILDERS = 3
 """At least, though they only get what is left over: one that compiles for half a minute must not hold up the others."""
 
 
