@@ -22,6 +22,8 @@ HOPED = 0.3
 """Before anything is known: a rung may leave as little as this share of the loss to the reference."""
 EXPECTED = 0.4
 """Before anything is known: the share that a rung is expected to leave."""
+PRIOR_WEIGHT = 2
+"""It counts as much as so many rungs seen."""
 STEEPNESS = 1.5
 """Before anything is known: a network made twice as fast by its structure has lost this many times the drop of interest after
 the first rung."""
@@ -110,7 +112,8 @@ def learn(space: Space, rows: Sequence[Row], scale: Scale) -> Learning:
         known = [share for share in seen if share is not None]
         least = min(known, default=HOPED) * MARGIN
         hoped[rung] = least if len(known) >= ENOUGH else min(least, HOPED)
-        expected[rung] = median(known) if known else EXPECTED
+        # One network that had little to lose says little of the others.
+        expected[rung] = median([*known, *(EXPECTED,) * PRIOR_WEIGHT])
     steepness: dict[Family, list[float]] = defaultdict(list)
     for each, curve in zip(networks.values(), curves, strict=True):
         gained = _doublings(each, plain)
