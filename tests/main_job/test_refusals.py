@@ -35,7 +35,7 @@ task = Task(**{**given, **(CHANGE)})
 # What is changed in a task that is all right, and what the message must name.
 BAD = {
     "a metric that returns NaN": ("dict(metric=nan_metric)", "nan_metric"),
-    "splits that overlap": ("dict(test=(x[300:450], y[300:450]))", "validation and test"),
+    "splits that overlap": ("dict(test=(x[300:450], y[300:450]))", "give disjoint splits"),
     "an empty split": ("dict(test=(x[:0], y[:0]))", "test"),
     "an example of another shape": ("dict(example=np.zeros((1, 3, 9, 9), np.float32))", "(3, 9, 9)"),
     "a file that does not import": ("dict(network=nowhere)", "nowhere"),
@@ -72,7 +72,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("only root may mount a small disk")
