@@ -6,8 +6,11 @@ it goes on: the study says what is decided, the store has every finished stage.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -79,12 +82,22 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     clock = BudgetClock(budget, used_s=folder.state().progress.seconds_used)
     publisher = Publisher(folder, clock, options.on_progress)
     publisher.phase("preparing")
+    meeting = meeting_of(folder)
+    process.share(meeting)
     try:
         with _started(folder, options.stop) as start:
             return _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
         process.shutdown()
+        process.share(None)
+        shutil.rmtree(meeting, ignore_errors=True)
+
+
+def meeting_of(folder: JobFolder) -> Path:
+    """Where the processes that work for a job on one node find each other: on that node's own disk, for this user only."""
+    job = hashlib.sha256(str(folder.path.absolute()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"autoopt-{os.getuid()}-{job}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ def _started(folder: JobFolder, stop: threading.Event) -> Iterator[_Start]:
             from autoopt.search.remote import Place
 
             prepared, groundwork = pending.result()
-            place = Place(prepared.setup, str(root), str(folder.logs))
+            place = Place(prepared.setup, str(root), str(folder.logs), str(meeting_of(folder)))
             yield _Start(prepared, groundwork, store, place, dashboard)
 
 

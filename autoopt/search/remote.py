@@ -14,6 +14,7 @@ import ray
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Candidate, Eliminated
 from autoopt.search.cluster import needs
+from autoopt.workers import process
 from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.stages.execute import Result, execute, find, note
 from autoopt.workers.stages.setup import Setup
@@ -37,6 +38,8 @@ class Place:
     setup: Setup
     store: str
     logs: str
+    meeting: str
+    """Where a node's processes find the warmed parents that they share."""
 
 
 class StoppedError(StageError):
@@ -52,6 +55,7 @@ class StoppedError(StageError):
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # Ray's
 def _run_stage(stage: Stage, place: Place) -> Result | StageError:
     """On a node. A failed stage is returned, not raised: Ray would wrap it in its own traceback."""
+    process.share(Path(place.meeting))
     try:
         return execute(stage, place.setup, _store(place.store), Path(place.logs))
     except StageError as error:
@@ -99,12 +103,10 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
 
 def _submit(stage: Stage, place: Place) -> Any:
     # A Tune trial's placement group captures its child tasks unless they ask for the default strategy.
-    # Workers of one environment are kept for it, so every role has its own, which has imported what its stages need.
     return _run_stage.options(
         name=stage.label,
         resources=needs(stage.role, place.setup.cores),
         scheduling_strategy="DEFAULT",
-        runtime_env={"env_vars": {"AUTOOPT_ROLE": stage.role.value}},
     ).remote(stage, place)
 
 

@@ -9,12 +9,14 @@ from autoopt.search.budget import BudgetClock
 from autoopt.task.prepared import PreparedTask
 
 # A measurement beyond judging: processes, loading, timing. The report and its bundle at the end.
-MEASURE_S, REPORT_S = 5.0, 3.0
+MEASURE_S, REPORT_S = 5.0, 8.0
 # Fewer test samples would confirm nothing.
 SAMPLES_AT_LEAST = 500
+# Such parts of the test split: a job that is run again should find what an earlier one confirmed, and no two have the same time left.
+_PARTS, _SLACK = (1.0, 0.75, 0.5, 0.25, 0.1), 0.05
 # Kept back before anything is known: what confirming so many configs takes that are on average so much faster than the
 # original, but no more than a share of the budget.
-_CONFIGS, _FASTER, _SHARE, _AT_LEAST_S = 12, 4.0, 0.18, 15.0
+_CONFIGS, _FASTER, _SHARE, _AT_LEAST_S = 12, 4.0, 0.2, 15.0
 
 
 def cost_s(configs: Sequence[Config], samples: int) -> float:
@@ -23,12 +25,13 @@ def cost_s(configs: Sequence[Config], samples: int) -> float:
 
 
 def samples_for(configs: Sequence[Config], size: int, left_s: float | None) -> int:
-    """How many test samples to confirm by: all ``size`` of them where the time allows, else as many as it does."""
+    """How many test samples to confirm by: all ``size`` of them where the time allows, else the largest part for which it does."""
     if left_s is None:
         return size
     fixed_s = cost_s(configs, 0)
     affordable = (left_s - REPORT_S - fixed_s) / (cost_s(configs, 1) - fixed_s)
-    return int(min(size, max(affordable, SAMPLES_AT_LEAST)))
+    part = next((part for part in _PARTS if part * size <= affordable * (1 + _SLACK)), 0.0)
+    return min(size, max(int(part * size), SAMPLES_AT_LEAST))
 
 
 def reserve_s(clock: BudgetClock, task: PreparedTask) -> float:

@@ -34,10 +34,10 @@ from autoopt.workers.engines import engine
 from autoopt.workers.engines.base import Source
 from autoopt.workers.measure import MeasureRequest, ServedArtifact, Timing, TimingSettings
 from autoopt.workers.measure.statistics import words
-from autoopt.workers.process import Limits, call, shutdown
+from autoopt.workers.process import Limits, Preload, call, shutdown
 from autoopt.workers.store.local import LocalStore
 
-PRELOAD = ("numpy", "torch", "onnxruntime", "openvino")
+PRELOAD = Preload(("numpy", "torch", "onnxruntime", "openvino"))
 BLOCKS = 20
 BURNER = """
 import numpy, os, sys

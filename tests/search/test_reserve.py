@@ -33,8 +33,13 @@ def test_the_whole_test_split_confirms_where_the_time_allows() -> None:
 def test_a_part_of_it_confirms_in_the_time_that_there_is() -> None:
     wanted = configs(20.0, 30.0)
     samples = samples_for(wanted, 10_000, left_s=100.0)
-    assert SAMPLES_AT_LEAST < samples < 10_000
-    assert cost_s(wanted, samples) + REPORT_S == pytest.approx(100.0, rel=0.01)
+    assert samples == 1000
+    assert cost_s(wanted, samples) + REPORT_S <= 100.0
+
+
+def test_a_job_with_a_little_more_time_confirms_by_the_same_samples() -> None:
+    wanted = configs(1.0, 3.0)
+    assert {samples_for(wanted, 10_000, left_s) for left_s in (48.0, 50.0, 53.0)} == {7500}
 
 
 def test_too_few_samples_would_confirm_nothing() -> None:
@@ -47,8 +52,8 @@ def test_a_slow_network_keeps_back_no_more_than_a_share_of_the_budget(
     seconds: float, test: int, sample_ms: float
 ) -> None:
     clock = BudgetClock(Budget(seconds))
-    assert reserve_s(clock, task(test, sample_ms)) <= 0.18 * seconds
-    assert reserve_s(clock, task(test, 100 * sample_ms)) == pytest.approx(0.18 * seconds)
+    assert reserve_s(clock, task(test, sample_ms)) <= 0.2 * seconds
+    assert reserve_s(clock, task(test, 100 * sample_ms)) == pytest.approx(0.2 * seconds)
 
 
 def test_a_fast_network_keeps_back_what_confirming_takes() -> None:

@@ -4,7 +4,7 @@ A call costs a fork of a warmed parent (some 20 ms), not the seconds that import
 function does (threads, affinity, environment, a crash) reaches the next call.
 """
 
-from autoopt.workers.process.caller import call, shutdown
-from autoopt.workers.process.limits import JSON, Limits
+from autoopt.workers.process.caller import call, share, shutdown
+from autoopt.workers.process.limits import JSON, Limits, Preload
 
-__all__ = ["JSON", "Limits", "call", "shutdown"]
+__all__ = ["JSON", "Limits", "Preload", "call", "share", "shutdown"]

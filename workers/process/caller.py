@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -24,33 +26,40 @@ from autoopt.errors import FailureKind, StageError
 from autoopt.records.codec import to_json
 from autoopt.workers.process import system
 from autoopt.workers.process.child import QUIET, THREAD_VARIABLES
-from autoopt.workers.process.limits import JSON, Limits
+from autoopt.workers.process.limits import JSON, Limits, Preload
 
 _READY_S = 120.0
 _END_S = 5.0
 
 
 class Parent:
-    """A warmed parent process."""
+    """The way to a warmed parent process: one of this process's own, or one that all processes of a node share.
 
-    def __init__(self, preload: tuple[str, ...]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # With one thread each, importing numerical libraries starts none, so that the parent can be forked.
-        environment = dict(os.environ) | QUIET | dict.fromkeys(THREAD_VARIABLES, "1") | {"PYTHONPATH": _import_path()}
-        command = [sys.executable, "-m", "autoopt.workers.process.zygote", *preload]
-        with theirs, tempfile.TemporaryFile() as printed:
-            # A session of its own: Ctrl-C is for the caller, which decides what happens to its calls.
-            self.process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=printed, stderr=printed, env=environment, start_new_session=True
-            )
-            self.control = ours
+    Args:
+        preload: what it imports.
+        meeting: the folder in which the node's processes find it; None for one's own.
+
+    Raises:
+        StageError: it did not start.
+    """
+
+    def __init__(self, preload: Preload, meeting: Path | None) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        with tempfile.TemporaryFile() if meeting is None else _log_in(meeting, preload) as printed:
+            self.control = self._own(preload, printed) if meeting is None else _meet(preload, meeting, printed)
             self._await_ready(printed)
+
+    def _own(self, preload: Preload, printed: BinaryIO) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = _start(preload, theirs, printed)
+        return ours
 
     def _await_ready(self, printed: BinaryIO) -> None:
         self.control.settimeout(_READY_S)
         try:
             ready = self.control.recv(16)
-        except TimeoutError:
+        except OSError:
             ready = b""
         if not ready:
             self.close()
@@ -61,24 +70,82 @@ class Parent:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take calls."""
-        return self.process.poll() is None
+        """Whether it may take calls; one that is shared says so when it is asked."""
+        return self._process is None or self._process.poll() is None
 
     def close(self) -> None:
-        """End it, and with it every call."""
+        """End this process's calls in it, and it itself where nobody else has any."""
         self.control.close()
+        if self._process is None:
+            return
         try:
-            self.process.wait(_END_S)
+            self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self._process.kill()
+            self._process.wait()
 
 
-_parents: dict[tuple[str, ...], Parent] = {}
+def _start(preload: Preload, calls: socket.socket, printed: BinaryIO) -> subprocess.Popen[bytes]:
+    # With one thread each, importing numerical libraries starts none, so that the parent can be forked.
+    environment = dict(os.environ) | QUIET | dict.fromkeys(THREAD_VARIABLES, "1") | {"PYTHONPATH": _import_path()}
+    command = [sys.executable, "-m", "autoopt.workers.process.zygote", json.dumps(to_json(preload))]
+    # A session of its own: Ctrl-C is for the caller, which decides what happens to its calls.
+    return subprocess.Popen(
+        command, stdin=calls.fileno(), stdout=printed, stderr=printed, env=environment, start_new_session=True
+    )
+
+
+def _meet(preload: Preload, meeting: Path, printed: BinaryIO) -> socket.socket:
+    """Connect to the node's parent; whoever comes first starts it."""
+    folder = os.open(meeting, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        # Through the descriptor: a socket's path has 107 bytes at most.
+        address = f"/proc/self/fd/{folder}/{_name_of(preload)}"
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            control.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+                Path(address).unlink(missing_ok=True)
+                listener.bind(address)
+                listener.listen()
+                control.connect(address)
+                _start(preload, listener, printed).wait()  # it forks once and goes on alone
+        return control
+    finally:
+        os.close(folder)
+
+
+def _log_in(meeting: Path, preload: Preload) -> BinaryIO:
+    meeting.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = meeting.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+        message = f"{meeting} is open to other users, whose processes could be called instead of ours; remove it."
+        raise StageError(FailureKind.ERROR, message)
+    return Path(meeting, f"{_name_of(preload)}.log").open("a+b")
+
+
+def _name_of(preload: Preload) -> str:
+    return hashlib.sha256(json.dumps(to_json(preload)).encode()).hexdigest()[:16]
+
+
+_parents: dict[Preload, Parent] = {}
 _lock = threading.Lock()
+_meeting: Path | None = None
 
 
-def call(function: str, request: JSON, limits: Limits, preload: tuple[str, ...], log: Path) -> JSON:
+def share(meeting: Path | None) -> None:
+    """From now on, use the warmed parents that all processes of this node share which name the same folder.
+
+    Args:
+        meeting: a folder, made for this user only where it is missing; None for parents of one's own again.
+    """
+    global _meeting  # noqa: PLW0603 (like the parents, the process's)
+    _meeting = meeting
+
+
+def call(function: str, request: JSON, limits: Limits, preload: Preload, log: Path) -> JSON:
     """Call a function in a fresh process.
 
     Args:
@@ -86,7 +153,7 @@ def call(function: str, request: JSON, limits: Limits, preload: tuple[str, ...],
             environment variables and working folder.
         request: JSON.
         limits: of time, memory, cores and threads, for the function and everything that it starts.
-        preload: modules to import once in the warmed parent; those not installed are left out. Parents are kept by it.
+        preload: what the warmed parent imports. Parents are kept by it.
         log: the file for stdout and stderr; its folder is made. The first 10 MB and the last 4 kB are kept.
 
     Returns:
@@ -114,7 +181,7 @@ class _NeverBegunError(Exception):
     """The warmed parent died before it had started the call's process."""
 
 
-def _try(asked: bytes, order: bytes, preload: tuple[str, ...]) -> JSON:
+def _try(asked: bytes, order: bytes, preload: Preload) -> JSON:
     ours, theirs = socket.socketpair()
     with ours, _memory_file("result") as result:
         with theirs, _memory_file("request") as request:
@@ -130,7 +197,7 @@ def _try(asked: bytes, order: bytes, preload: tuple[str, ...]) -> JSON:
         return _value(end, result.read())
 
 
-def _discard(preload: tuple[str, ...], parent: Parent) -> None:
+def _discard(preload: Preload, parent: Parent) -> None:
     with _lock:
         if _parents.get(preload) is parent:
             del _parents[preload]
@@ -138,7 +205,7 @@ def _discard(preload: tuple[str, ...], parent: Parent) -> None:
 
 
 def shutdown() -> None:
-    """End every warmed parent of this process and the calls that run in them. Called at exit; the next call starts anew."""
+    """End this process's calls, and every warmed parent that nobody else uses. Called at exit; the next call starts anew."""
     with _lock:
         parents = list(_parents.values())
         _parents.clear()
@@ -157,14 +224,14 @@ def _request(function: str, request: JSON, limits: Limits) -> dict[str, JSON]:
     }
 
 
-def _send(preload: tuple[str, ...], order: bytes, descriptors: list[int]) -> Parent:
+def _send(preload: Preload, order: bytes, descriptors: list[int]) -> Parent:
     with _lock:
         parent = _parents.get(preload)
         if parent is not None and not parent.alive:
             parent.close()
             parent = None
         if parent is None:
-            parent = _parents[preload] = Parent(preload)
+            parent = _parents[preload] = Parent(preload, _meeting)
     try:
         socket.send_fds(parent.control, [order], descriptors)
     except OSError as error:

@@ -98,14 +98,19 @@ def _prepare(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"] | QUIET | dict.fromkeys(THREAD_VARIABLES, str(limits["threads"])))
     os.chdir(request["folder"])
     sys.path[:] = [*request["path"], *(entry for entry in sys.path if entry not in request["path"])]
-    if limits["cores"] is not None:
-        os.sched_setaffinity(0, limits["cores"])
+    _check_cores(limits["cores"])
     if limits["background"]:
         system.give_way()
     system.prefer_as_victim()
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(limits["threads"])
+
+
+def _check_cores(cores: list[int] | None) -> None:
+    """The parent has put this process where it shall run; processors that do not exist it could not."""
+    if cores is not None and not os.sched_getaffinity(0).issuperset(cores):
+        os.sched_setaffinity(0, cores)
 
 
 def _function(name: str) -> Callable[[JSON], JSON]:

@@ -21,8 +21,22 @@ class Limits:
     they touch.
     """
     cores: tuple[int, ...] | None = None
-    """The logical processors to pin to; None leaves what the caller has."""
+    """The logical processors to pin to; None leaves what the warmed parent has."""
+    exclusive: bool = False
+    """Whether its cores are lent to nobody while it runs."""
+    spare: tuple[int, ...] = ()
+    """Processors to run on as well while no exclusive call of the same warmed parent has them as its own."""
     background: bool = False
     """Whether it gets only what nobody else wants of its cores (Linux' SCHED_IDLE)."""
     threads: int = 1
     """For the environment variables that numerical libraries read, and for ``torch.set_num_threads``."""
+
+
+@dataclass(frozen=True)
+class Preload:
+    """What a warmed parent imports once, so that its calls need not; modules that are not installed are left out."""
+
+    first: tuple[str, ...] = ()
+    """Before it takes a call."""
+    later: tuple[str, ...] = ()
+    """In this order, one at a time, whenever it has nothing else to do."""

@@ -76,11 +76,11 @@ class Supervised:
         self._tell({"pid": pid})
 
     def register(self, selector: selectors.BaseSelector) -> None:
-        """Wake the loop when the child prints or ends, or the caller goes away."""
+        """Wake the loop when the child prints or ends, or the caller goes away; a source's data is what to do then."""
         self._selector = selector
-        selector.register(self.pipe, selectors.EVENT_READ, (self, "printed"))
-        selector.register(self.handle, selectors.EVENT_READ, (self, "ended"))
-        selector.register(self.status, selectors.EVENT_READ, (self, "cancelled"))
+        selector.register(self.pipe, selectors.EVENT_READ, self.printed)
+        selector.register(self.handle, selectors.EVENT_READ, lambda: None)
+        selector.register(self.status, selectors.EVENT_READ, self.cancel)
 
     def abandon(self) -> None:
         """Close this process's descriptors, in a process forked for another call."""
@@ -117,9 +117,10 @@ class Supervised:
                 )
 
     def cancel(self) -> None:
-        """Kill the call: nobody waits for it any more."""
+        """Kill the call, unless that has been done: nobody waits for it any more."""
         self._forget(self.status)
-        self._kill(FailureKind.INTERRUPTED, "the caller went away")
+        if self.verdict is None:
+            self._kill(FailureKind.INTERRUPTED, "the caller went away")
 
     def finish(self, exit_status: int) -> None:
         """Tell the caller how the child ended, with the end of its log, and let go of everything."""

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+from collections.abc import Collection
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -39,10 +40,7 @@ def adopt_orphans() -> None:
 
 def thread_count(pid: int | None = None) -> int:
     """Threads of a process, of this one by default; 0 when it is gone."""
-    try:
-        return sum(1 for _ in (_PROC / str(pid or os.getpid()) / "task").iterdir())
-    except FileNotFoundError:
-        return 0
+    return len(_threads(pid or os.getpid()))
 
 
 def children(pid: int) -> tuple[int, ...]:
@@ -60,6 +58,26 @@ def tree(pid: int) -> tuple[int, ...]:
     for parent in found:
         found.extend(children(parent))
     return tuple(found)
+
+
+def pin(pid: int, cores: Collection[int]) -> None:
+    """Have all threads of a process and of its descendants run on these processors, also those that are just being started."""
+    pinned: set[int] = set()
+    while True:
+        threads = {thread for process in tree(pid) for thread in _threads(process)} - pinned
+        if not threads:
+            return
+        for thread in threads:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, cores)
+        pinned |= threads
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(task.name) for task in (_PROC / str(pid) / "task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def resident_bytes(pid: int) -> int:

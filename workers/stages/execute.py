@@ -17,21 +17,20 @@ from typing import Any
 from autoopt.errors import FailureKind, StageError, StoreError
 from autoopt.records import StageRun, to_json
 from autoopt.workers import process
-from autoopt.workers.process import Limits
+from autoopt.workers.process import Limits, Preload
 from autoopt.workers.stages.run import FACTS, Work, write_request
-from autoopt.workers.stages.setup import Setup
+from autoopt.workers.stages.setup import Cores, Setup
 from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.store.base import Store
 
 FAILURE = "failure.json"
 TIMELINE = "stages.jsonl"
-# What a stage's parent process has imported already, so that the stage's own process starts at once.
-PRELOAD: dict[Role, tuple[str, ...]] = {
-    # The first optimizer of a process imports Dynamo, which takes a second.
-    Role.TRAINER: ("numpy", "torch", "torch._dynamo"),
-    Role.BUILDER: ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf"),
-    Role.LANE: ("numpy", "torch", "onnxruntime", "openvino"),
-}
+# What a stage's parent process has imported already, so that the stage's own process starts at once. Training and measuring have
+# one parent, which lends the lane's cores to a training while nothing is measured; what is measured has no build tool in memory.
+# The first optimizer of a process imports Dynamo, which takes a second.
+_RUNNING = Preload(("numpy", "torch"), ("onnxruntime", "openvino", "torch._dynamo"))
+_BUILDING = Preload(("numpy", "torch", "onnxruntime"), ("onnx", "openvino", "nncf"))
+PRELOAD = {Role.TRAINER: _RUNNING, Role.LANE: _RUNNING, Role.BUILDER: _BUILDING}
 _REPEATABLE = frozenset({FailureKind.UNSUPPORTED, FailureKind.DISAGREEMENT, FailureKind.DIVERGED})
 
 logger = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
     if found is not None:
         return found
     parents = tuple(_parent(key, store) for key in stage.parents)
-    cores = {Role.LANE: setup.cores.lane, Role.TRAINER: setup.cores.work, Role.BUILDER: setup.cores.every}[stage.role]
+    cores, spare = _cores(stage.role, setup.cores)
     threads = setup.cores.train_threads if stage.role is Role.TRAINER else 1
     started_at, clock = time.time(), time.monotonic()
     with store.scratch() as out:
@@ -82,6 +81,8 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
             timeout_s=stage.timeout_s,
             memory_bytes=setup.memory_bytes,
             cores=cores,
+            exclusive=stage.role is Role.LANE,
+            spare=spare,
             background=stage.role is Role.BUILDER,
             threads=threads,
         )
@@ -96,6 +97,11 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
         store.publish(stage.key, out)
     seconds = time.monotonic() - clock
     return Result(StageRun(stage.kind, stage.name, stage.key, False, started_at, seconds, socket.gethostname()), facts)  # noqa: FBT003
+
+
+def _cores(role: Role, cores: Cores) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A role's own cores, and those that it gets while nothing is measured on them."""
+    return {Role.LANE: (cores.lane, ()), Role.TRAINER: (cores.work, cores.lane), Role.BUILDER: (cores.every, ())}[role]
 
 
 def note(run: StageRun, logs: Path) -> None:

@@ -13,7 +13,7 @@ from autoopt.records import Deployment, to_json
 from autoopt.task import PreparedTask, Task, load_task, prepare
 from autoopt.workers import process
 from autoopt.workers.measure import MeasureRequest, ServedArtifact, TimingSettings
-from autoopt.workers.process import Limits, call
+from autoopt.workers.process import Limits, Preload, call
 from autoopt.workers.store.local import LocalStore
 
 ENGINES = ("Good", "Segfault", "Hang", "Raise", "Nan", "Greedy", "Fallback")
@@ -102,7 +102,7 @@ def measured(tmp_path: Path) -> Callable[..., Any]:
             "autoopt.workers.measure.run:measure",
             request,
             limits,
-            ("numpy", "torch", "onnxruntime"),
+            Preload(("numpy", "torch", "onnxruntime")),
             tmp_path / "measure.log",
         )
 

@@ -145,3 +145,31 @@ def threads(request: Any) -> Any:
 def autogroup(request: Any) -> str:
     path = Path("/proc/self/autogroup")
     return path.read_text().split()[-1] if path.exists() else "none"
+
+
+def watch_cores(request: Any) -> Any:
+    """Until the file is there: on which processors this process's threads may run, whenever that changes."""
+    import threading
+
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    seen: list[list[list[int]]] = []
+    while not Path(request["until"]).exists():
+        threads = [sorted(os.sched_getaffinity(int(task.name))) for task in Path("/proc/self/task").iterdir()]
+        if not seen or seen[-1] != threads:
+            seen.append(threads)
+            Path(request["note"]).write_text(str(len(seen)))
+        time.sleep(0.005)
+    stop.set()
+    thread.join()
+    return seen
+
+
+def cores(request: Any) -> Any:
+    time.sleep(request)
+    return sorted(os.sched_getaffinity(0))
+
+
+def imported(request: Any) -> Any:
+    return request in sys.modules

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from autoopt.errors import FailureKind, StageError
-from autoopt.workers.process import Limits, call, shutdown
+from autoopt.workers.process import Limits, Preload, call, shutdown
 
 LIMITS = Limits(timeout_s=60)
-ENGINES = ("numpy", "onnx", "onnxruntime", "openvino", "torch")
+NOTHING = Preload()
+ENGINES = Preload(("numpy", "onnx", "onnxruntime", "openvino", "torch"))
 
 
-def called(name: str, request: object, log: Path, limits: Limits = LIMITS, preload: tuple[str, ...] = ()) -> object:
+def called(name: str, request: object, log: Path, limits: Limits = LIMITS, preload: Preload = NOTHING) -> object:
     return call(f"called_functions:{name}", request, limits, preload, log)
 
 
@@ -61,7 +62,7 @@ def test_every_call_has_a_process_of_its_own_with_the_callers_surroundings(
 
 def test_cores_and_threads_are_as_limited(log: Path) -> None:
     core = max(os.sched_getaffinity(0))
-    found = called("surroundings", None, log, Limits(60, cores=(core,), threads=3), ("torch",))
+    found = called("surroundings", None, log, Limits(60, cores=(core,), threads=3), Preload(("torch",)))
     assert found == {"cores": [core], "omp": "3", "torch": 3}
 
 
@@ -173,7 +174,7 @@ def test_a_warm_call_costs_little(log: Path) -> None:
 
 
 def test_a_module_that_is_not_installed_is_left_out_of_preloading(log: Path) -> None:
-    assert called("echo", 1, log, preload=("no_such_module_at_all",)) == 1
+    assert called("echo", 1, log, preload=Preload(("no_such_module_at_all",))) == 1
 
 
 def test_a_preloaded_module_that_starts_a_thread_makes_the_child_spawned_afresh(log: Path, tmp_path: Path) -> None:
@@ -184,9 +185,9 @@ def test_a_preloaded_module_that_starts_a_thread_makes_the_child_spawned_afresh(
 
     sys.path.insert(0, str(tmp_path))
     try:
-        assert called("threads", None, log, preload=("thread_starter",)) == 1
+        assert called("threads", None, log, preload=Preload(("thread_starter",))) == 1
         with pytest.raises(StageError, match="ValueError: first line"):
-            called("fail", None, log, preload=("thread_starter",))
+            called("fail", None, log, preload=Preload(("thread_starter",)))
     finally:
         sys.path.remove(str(tmp_path))
 

@@ -12,9 +12,9 @@ import pytest
 CALLER = """
 import sys
 from pathlib import Path
-from autoopt.workers.process import Limits, call
+from autoopt.workers.process import Limits, Preload, call
 sys.path.insert(0, sys.argv[1])
-call("called_functions:sleep_with_child", {"note": sys.argv[2], "seconds": 300}, Limits(300), (), Path(sys.argv[2] + ".log"))
+call("called_functions:sleep_with_child", {"note": sys.argv[2], "seconds": 300}, Limits(300), Preload(), Path(sys.argv[2] + ".log"))
 """
 
 

@@ -11,7 +11,7 @@ from autoopt.errors import FailureKind, StageError
 from autoopt.records import Candidate, Deployment, Eliminated, Failed, StageRun, Step
 from autoopt.workers.entry import OpenGate, Postponed, Standing, evaluate
 from autoopt.workers.stages.execute import Result
-from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
 
 TIMING = {"speedup": {"value": 5.0, "low": 4.9, "high": 5.1}}
@@ -51,18 +51,6 @@ class HandGate(OpenGate):
         if isinstance(self.ends, Postponed):
             return replace(self.ends, standing=standing)
         return self.ends
-
-
-@pytest.fixture
-def setup() -> Setup:
-    return Setup(
-        task_key="t" * 64,
-        source_format="module",
-        training_samples=20_000,
-        reference=Candidate((), Deployment("pytorch")),
-        cores=Cores(lane=(0,), work=(1,)),
-        rungs=(0.25, 1.0),
-    )
 
 
 def test_an_artifact_is_timed_before_it_is_judged_and_ends_there_if_it_is_beaten(setup: Setup) -> None:

@@ -9,24 +9,12 @@ import pytest
 from autoopt.errors import StageError
 from autoopt.records import Candidate, Deployment, Step
 from autoopt.workers.stages import plan
-from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role
 
 STUDENT = Step("student", {"source": "blocks", "depth": 0.5, "order": "late", "width": 1.0})
 RECOVERY = Step("recovery", {"epochs": 1.0, "rate": 0.05})
 INT8 = Step("static_quantization", {"calibration": 512, "preset": "mixed"})
-
-
-@pytest.fixture
-def setup() -> Setup:
-    return Setup(
-        task_key="t" * 64,
-        source_format="module",
-        training_samples=20_000,
-        reference=Candidate((), Deployment("pytorch")),
-        cores=Cores(lane=(0,), work=(1,)),
-        rungs=(0.25, 1.0, 4.0),
-    )
 
 
 def keys(candidate: Candidate, setup: Setup) -> list[str]:

@@ -1,0 +1,116 @@
+"""The processes of a node call through one warmed parent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autoopt.errors import StageError
+from autoopt.workers import process
+from autoopt.workers.process import Limits, Preload, call
+
+PRELOAD = Preload(("json",), ("colorsys",))
+CALLER = """
+import sys
+from pathlib import Path
+from autoopt.workers.process import Limits, Preload, call, share
+share(Path(sys.argv[2]))
+sys.path.insert(0, sys.argv[1])
+preload = Preload(("json",), ("colorsys",))
+print(call("called_functions:where", None, Limits(60), preload, Path(sys.argv[3]))["parent"], flush=True)
+call("called_functions:sleep_with_child", {"note": sys.argv[4], "seconds": 300}, Limits(300), preload, Path(sys.argv[3]))
+"""
+
+
+@pytest.fixture
+def meeting(tmp_path: Path) -> Iterator[Path]:
+    process.shutdown()
+    process.share(tmp_path / "meeting")
+    yield tmp_path / "meeting"
+    process.shutdown()
+    process.share(None)
+
+
+def other(meeting: Path, folder: Path, name: str) -> tuple[subprocess.Popen[str], int]:
+    """A process that shares the parent and has a call running; with the parent's number."""
+    here, note = Path(__file__).parent, folder / f"{name}.note"
+    command = [sys.executable, "-c", CALLER, str(here), str(meeting), str(folder / f"{name}.log"), str(note)]
+    caller = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert caller.stdout is not None
+    with caller.stdout as told:
+        parent = int(told.readline())
+    wait_until(lambda: note.exists() and bool(note.read_text()))
+    return caller, parent
+
+
+def wait_until(true: object, seconds: float = 20.0) -> None:
+    assert callable(true)
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert true()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def calling(folder: Path, name: str) -> list[int]:
+    return [int(pid) for pid in (folder / f"{name}.note").read_text().split()]
+
+
+def test_who_started_the_parent_may_go_and_the_others_calls_go_on(meeting: Path, tmp_path: Path) -> None:
+    first, parent = other(meeting, tmp_path, "first")
+    second, same = other(meeting, tmp_path, "second")
+    assert parent == same
+    assert call("called_functions:where", None, Limits(60), PRELOAD, tmp_path / "log")["parent"] == parent
+    first.kill()
+    first.wait()
+    wait_until(lambda: not any(map(alive, calling(tmp_path, "first"))))
+    assert alive(calling(tmp_path, "second")[0])
+    assert call("called_functions:where", None, Limits(60), PRELOAD, tmp_path / "log")["parent"] == parent
+    second.kill()
+    second.wait()
+    process.shutdown()
+    wait_until(lambda: not alive(parent))
+    assert not any(map(alive, calling(tmp_path, "second")))
+
+
+def test_a_killed_parent_is_started_again(meeting: Path, tmp_path: Path) -> None:
+    def parent() -> int:
+        return int(call("called_functions:where", None, Limits(60), PRELOAD, tmp_path / "log")["parent"])
+
+    before = parent()
+    os.kill(before, 9)
+    wait_until(lambda: not alive(before))
+    assert parent() not in {before, os.getpid()}
+    assert {path.suffix for path in meeting.iterdir()} == {"", ".log"}
+
+
+def test_what_is_imported_later_is_there_after_a_while(meeting: Path, tmp_path: Path) -> None:
+    assert meeting.parent == tmp_path
+    end = time.monotonic() + 20
+    while not call("called_functions:imported", "colorsys", Limits(60), PRELOAD, tmp_path / "log"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_meeting_place_that_others_can_enter_is_refused(tmp_path: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir(mode=0o777)
+    open_to_all.chmod(0o777)
+    process.share(open_to_all)
+    try:
+        with pytest.raises(StageError, match="open to other users"):
+            call("called_functions:where", None, Limits(60), Preload(("string",)), tmp_path / "log")
+    finally:
+        process.share(None)
