@@ -17,6 +17,7 @@ from autoopt.search.remote import Place, run_stage
 from autoopt.search.reserve import REPORT_S, cost_s, samples_for
 from autoopt.search.results import read_confirmed, write_confirmed
 from autoopt.workers.stages import plan
+from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,9 @@ def confirm(
     wanted = to_confirm(front)
     before = next(iter(confirmed.values()), None)
     # What is compared must have been judged on the same samples.
-    samples = before.samples if before else samples_for(wanted, size, left_s())
+    known = {config.id for config in wanted if store.get(_stage(config, None, place).key) is not None}
+    samples = before.samples if before else samples_for(wanted, size, left_s(), known)
+    part = samples if samples < size else None
     for number, config in enumerate((*wanted, *runners_up(front))):
         if config.id in confirmed:
             continue
@@ -71,20 +74,18 @@ def confirm(
         if must_stop() or (number >= len(wanted) and left is not None and left < cost_s([config], samples) + REPORT_S):
             break
         try:
-            confirmed[config.id] = _measure(config, samples if samples < size else None, place, store, must_stop)
+            facts = run_stage(_stage(config, part, place), place, store, must_stop).facts
         except StageError as error:
             logger.warning("%s could not be confirmed: %s", config.describe(), error.message)
             continue
+        confirmed[config.id] = from_json(Measurement, facts)
         write_confirmed(folder, confirmed)
     return confirmed
 
 
-def _measure(
-    config: Config, samples: int | None, place: Place, store: LocalStore, must_stop: Callable[[], bool]
-) -> Measurement:
+def _stage(config: Config, samples: int | None, place: Place) -> Stage:
+    """The measurement of a config on so many test samples, None for all; what it is built from is in the store."""
     _, network = plan.structure(config.candidate, place.setup)
     rungs = plan.training(config.candidate, network, place.setup)
     network = rungs[-1].network if rungs else network
-    serving = plan.measurement(config.candidate, network, place.setup, "test", samples)
-    facts = run_stage(serving.stages[-1], place, store, must_stop).facts
-    return from_json(Measurement, facts)
+    return plan.measurement(config.candidate, network, place.setup, "test", samples).stages[-1]

@@ -34,7 +34,7 @@ from autoopt.search.journal import open_journal
 from autoopt.search.preparation import Prepared, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
-from autoopt.search.reserve import reserve_s
+from autoopt.search.reserve import confirms_by_all, reserve_s
 from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import parse_space
@@ -85,7 +85,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     meeting = meeting_of(folder)
     process.share(meeting)
     try:
-        with _started(folder, options.stop) as start:
+        with _started(folder, clock, options.stop) as start:
             return _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
@@ -112,7 +112,7 @@ class _Start:
 
 
 @contextmanager
-def _started(folder: JobFolder, stop: threading.Event) -> Iterator[_Start]:
+def _started(folder: JobFolder, clock: BudgetClock, stop: threading.Event) -> Iterator[_Start]:
     """The task is prepared in its own process, and the reference measured, while Ray starts."""
     spec = folder.spec()
     cores = share_cores(spec.options.get("lane_cores"))
@@ -122,7 +122,8 @@ def _started(folder: JobFolder, stop: threading.Event) -> Iterator[_Start]:
 
     def prepare() -> tuple[Prepared, Groundwork]:
         prepared = prepare_job(spec, folder, space_file, root, cores)
-        groundwork = Groundwork(prepared, store, folder.logs, stop)
+        by_all = confirms_by_all(clock, prepared.task)
+        groundwork = Groundwork(prepared, store, folder.logs, stop, confirms_by_all=by_all)
         groundwork.start()
         return prepared, groundwork
 

@@ -253,7 +253,8 @@ def worth_serving(view: View, candidate: Candidate) -> bool:
         fastest_ms = min((ms for _, ms in alike), default=0.0)
         return not view.space.network(candidate) or unchanged_ms * SURPRISE <= fastest_ms
     if latency_ms is None:
-        return True
+        # What an engine does to the unchanged network comes first: some take minutes to build.
+        return any(served.engine == candidate.deployment.engine for served in plain)
     return could_enter(view.points, latency_ms * SURPRISE, max(c.score for c in configs), view.scale).keep
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from autoopt.front import Config
 from autoopt.search.budget import BudgetClock
@@ -15,8 +15,8 @@ SAMPLES_AT_LEAST = 500
 # Such parts of the test split: a job that is run again should find what an earlier one confirmed, and no two have the same time left.
 _PARTS, _SLACK = (1.0, 0.75, 0.5, 0.25, 0.1), 0.05
 # Kept back before anything is known: what confirming so many configs takes that are on average so much faster than the
-# original, but no more than a share of the budget.
-_CONFIGS, _FASTER, _SHARE, _AT_LEAST_S = 12, 4.0, 0.2, 15.0
+# original (which is confirmed early), but no more than a share of the budget.
+_CONFIGS, _FASTER, _SHARE, _AT_LEAST_S = 12, 8.0, 0.2, 15.0
 
 
 def cost_s(configs: Sequence[Config], samples: int) -> float:
@@ -24,20 +24,39 @@ def cost_s(configs: Sequence[Config], samples: int) -> float:
     return sum(MEASURE_S + samples * config.latency_ms.value / 1000 for config in configs)
 
 
-def samples_for(configs: Sequence[Config], size: int, left_s: float | None) -> int:
-    """How many test samples to confirm by: all ``size`` of them where the time allows, else the largest part for which it does."""
+def samples_for(
+    configs: Sequence[Config], size: int, left_s: float | None, known: Collection[str] = frozenset()
+) -> int:
+    """How many test samples to confirm by: all ``size`` of them where the time allows, else the largest part for which it does.
+
+    ``known``: identifiers of configs that need not be measured on all samples any more.
+    """
     if left_s is None:
         return size
-    fixed_s = cost_s(configs, 0)
-    affordable = (left_s - REPORT_S - fixed_s) / (cost_s(configs, 1) - fixed_s)
-    part = next((part for part in _PARTS if part * size <= affordable * (1 + _SLACK)), 0.0)
-    return min(size, max(int(part * size), SAMPLES_AT_LEAST))
+    for part in _PARTS:
+        samples = min(size, max(int(part * size), SAMPLES_AT_LEAST))
+        open_ = [config for config in configs if samples < size or config.id not in known]
+        if cost_s(open_, samples) + REPORT_S <= left_s * (1 + _SLACK):
+            return samples
+    return min(size, SAMPLES_AT_LEAST)
 
 
 def reserve_s(clock: BudgetClock, task: PreparedTask) -> float:
     """Seconds kept back for the end; 0 where time is no limit."""
     if clock.budget.seconds is None:
         return 0.0
+    return max(min(_needed_s(task), _most_s(clock.budget.seconds)), _AT_LEAST_S)
+
+
+def confirms_by_all(clock: BudgetClock, task: PreparedTask) -> bool:
+    """Whether the whole test split will probably be used."""
+    return clock.budget.seconds is None or _needed_s(task) <= _most_s(clock.budget.seconds)
+
+
+def _needed_s(task: PreparedTask) -> float:
     judging_s = task.splits["test"] * task.sample_ms / 1000
-    needed_s = _CONFIGS * (MEASURE_S + judging_s / _FASTER) + REPORT_S
-    return max(min(needed_s, _SHARE * clock.budget.seconds), _AT_LEAST_S)
+    return _CONFIGS * (MEASURE_S + judging_s / _FASTER) + REPORT_S
+
+
+def _most_s(budget_s: float) -> float:
+    return _SHARE * budget_s
