@@ -24,8 +24,8 @@ from autoopt.workers.entry import Postponed
 AT_FIRST = 2
 # New networks that are made and probed at a time (builders have those to serve, too, that have been trained), and how many
 # may wait for each trainer: more would hardly be trained before the front has moved.
-PROBED_AT_ONCE = 2
-POSTPONED_A_TRAINER = 16
+PROBED_AT_ONCE = 3
+POSTPONED_A_TRAINER = 24
 
 Row: TypeAlias = tuple[int, Candidate, Outcome]
 Listener: TypeAlias = Callable[[Sequence[Row]], None]
