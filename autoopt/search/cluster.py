@@ -37,6 +37,8 @@ ENVIRONMENT = {
     # A candidate that reports no objective (eliminated, failed) is no error.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_THRESHOLD_S": "5",
+    # Tune adds writers for CSV and TensorBoard of its own accord; the latter starts threads for every trial. Who wants one passes it.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "OPENVINO_TELEMETRY_DISABLE": "1",
     "NNCF_TELEMETRY_DISABLE": "1",
 }

@@ -193,6 +193,7 @@ def _search(
     """Run Tune until the budget is used or the job is stopped; ``new``: no earlier job is known."""
     import ray
     from ray import tune
+    from ray.tune.logger import JsonLoggerCallback
 
     from autoopt.search import coordinators
     from autoopt.search.desk import TrainingDesk
@@ -232,7 +233,7 @@ def _search(
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(folder.path.absolute()),
-                callbacks=list(options.callbacks),
+                callbacks=[JsonLoggerCallback(), *options.callbacks],
                 stop=options.stopper,
                 verbose=0,
             ),
