@@ -28,7 +28,7 @@ test-slow: $(STAMP)
 
 demo: $(STAMP)
 	@sh tools/system_packages.sh dataset-fashion-mnist
-	$(BIN)/autoopt run examples/fashion_mnist/task.py:task --space quick --budget 10m \
+	$(BIN)/autoopt run examples/fashion_mnist/task.py:task --space quick --budget 9m45s \
 		--name demo-$$(date +%Y%m%d-%H%M%S)
 
 clean:

@@ -1,4 +1,4 @@
-"""The local Ray cluster of a job: loopback only, no telemetry, slots for lanes, trainers and builders.
+"""The local Ray cluster of a job: loopback only, no telemetry, slots for lanes, trainers, builders and finishers.
 
 Ray's CPUs are logical and pin nothing, so stages ask for slots of our own, and their processes are pinned by us.
 """
@@ -44,13 +44,18 @@ ENVIRONMENT = {
 }
 
 
-BUILDERS = 3
-"""At least, though they only get what is left over: one that compiles for half a minute must not hold up the others."""
+BUILDERS, FINISHERS = 3, 2
+"""At least, though builders only get what is left over: one that compiles for half a minute must not hold up the others."""
 
 
 def slots(cores: Cores) -> dict[str, float]:
     """A node's custom resources."""
-    return {"lane": 1, "trainer": cores.trainers, "builder": max(BUILDERS, len(cores.work) // 2)}
+    return {
+        "lane": 1,
+        "trainer": cores.trainers,
+        "builder": max(BUILDERS, len(cores.work) // 2),
+        "finisher": max(FINISHERS, cores.trainers),
+    }
 
 
 def needs(role: str, cores: Cores) -> dict[str, float]:

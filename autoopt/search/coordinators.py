@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from ray.air.execution.resources.fixed import FixedResourceManager
 from ray.tune.execution import tune_controller
@@ -45,8 +44,19 @@ def kept(count: int) -> Iterator[None]:
         return trial not in self._trial_to_actor and bool(reuse(self, trial))
 
     with (
-        patch.object(tune_controller, "_ObjectCache", Kept),
-        patch.object(tune_controller, "PlacementGroupResourceManager", FixedResourceManager),
-        patch.object(TuneController, "_maybe_reuse_cached_actor", reuse_unless_starting),
+        _replaced(tune_controller, "_ObjectCache", Kept),
+        _replaced(tune_controller, "PlacementGroupResourceManager", FixedResourceManager),
+        _replaced(TuneController, "_maybe_reuse_cached_actor", reuse_unless_starting),
     ):
         yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value of an attribute that must exist, as long as the context lasts."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

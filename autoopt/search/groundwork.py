@@ -161,12 +161,14 @@ class Groundwork:
         """The teacher's outputs that a training reads; then, for the end, the original's on the test split, and the reference there.
 
         The reference is the slowest of all that is confirmed, and the only one of which it is known from the beginning that it will
-        be; the lane is idle half of the time now and never at the end. While nobody trains, by the trainer: a long rung needs all of it, and waited for it at a builder's pace. Afterwards by a
-        builder, whose processes get what is left over.
+        be; the lane is idle half of the time now and never at the end. All of it by builders, who make the first networks, too, and
+        by whom a training that needs more of the teacher's outputs would be held up: from then on it makes them itself.
         """
         for stage in self._taught():
+            if trains():
+                break
             with suppress(StageError):
-                self._run_there(stage if trains() else replace(stage, role=Role.TRAINER))
+                self._run_there(stage)
         self._await(trains)
         self._try(partial(self._originals, "test"))
         if self._confirms_by_all and not self._over.is_set():
@@ -187,7 +189,7 @@ class Groundwork:
         return plan.measurement(candidate, plan.original(self._setup), self._setup, split).stages
 
     def _built(self, candidate: Candidate) -> tuple[Stage, ...]:
-        return self._unchanged(candidate)[:-1]
+        return tuple(replace(stage, role=Role.FINISHER) for stage in self._unchanged(candidate)[:-1])
 
     def _try(self, stages: Callable[[], Iterable[Stage]], run: Callable[[Stage], None] | None = None) -> None:
         """What cannot be planned or fails here fails again where it is needed, as that candidate's own outcome."""

@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default=DEMO)
     parser.add_argument("--space", default="quick")
-    parser.add_argument("--budget", default="10m")
+    parser.add_argument("--budget", default="9m45s")
     parser.add_argument("--speedup", type=float, default=12.0, help="against eager FP32, within one point of accuracy")
     parser.add_argument("--lossless", type=float, default=2.5, help="against the fastest lossless config")
     parser.add_argument("--folder", type=Path, help="keep the jobs here (default: a temporary folder)")

@@ -31,7 +31,7 @@ def test_the_job_decides_as_many_candidates_as_its_budget_says(job: Path) -> Non
     progress = state["progress"]
     assert state["status"] == "done"
     assert progress["measured"] + progress["eliminated"] + progress["failed"] == 8
-    assert progress["measured"] >= 5
+    assert progress["measured"] >= 3, "the reference and two more; whatever they beat is eliminated"
 
 
 def test_every_candidate_is_in_the_table_and_the_front_is_confirmed_on_test_data(job: Path) -> None:

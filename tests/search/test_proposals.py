@@ -208,6 +208,19 @@ def test_a_known_network_is_not_served_where_it_would_come_out_behind_the_front(
     assert eager.id not in {proposal.candidate.id for proposal in local_moves(view)}
 
 
+def test_a_known_network_is_not_served_by_an_engine_before_the_unchanged_one_is(build: Build) -> None:
+    trained = build.candidate(student=True, student__depth=0.4, recovery__epochs=4.0)
+    view = build.view([(trained, 0.915, 0.1)])
+    engine = trained.deployment.engine
+    other = build.candidate("vino", "fp32", student=True, student__depth=0.4, recovery__epochs=4.0)
+    only_here = {served: ms for served, ms in view.learning.plain_ms.items() if served.engine == engine}
+    untried = replace(view, learning=replace(view.learning, plain_ms=only_here))
+    assert other.deployment.engine != engine
+    assert not worth_serving(untried, other)
+    again = replace(trained, deployment=replace(trained.deployment, threads=4))
+    assert worth_serving(untried, again), "nothing is known of four threads, but the engine is"
+
+
 def test_a_new_network_is_not_served_where_the_unchanged_one_is_slow(build: Build) -> None:
     view = build.view()
     here, eager = build.candidate(student=True), build.candidate("eager", "fp32", student=True)

@@ -9,12 +9,22 @@ import pytest
 
 from autoopt.front import Config
 from autoopt.search.budget import Budget, BudgetClock
-from autoopt.search.reserve import MEASURE_S, REPORT_S, SAMPLES_AT_LEAST, cost_s, reserve_s, samples_for
+from autoopt.search.reserve import (
+    MEASURE_S,
+    REPORT_S,
+    SAMPLES_AT_LEAST,
+    confirms_by_all,
+    cost_s,
+    reserve_s,
+    samples_for,
+)
 from autoopt.task import PreparedTask
 
 
 def configs(*latencies_ms: float) -> list[Config]:
-    return [cast("Config", SimpleNamespace(latency_ms=SimpleNamespace(value=each))) for each in latencies_ms]
+    return [
+        cast("Config", SimpleNamespace(id=f"{each}", latency_ms=SimpleNamespace(value=each))) for each in latencies_ms
+    ]
 
 
 def task(test: int, sample_ms: float) -> PreparedTask:
@@ -40,6 +50,19 @@ def test_a_part_of_it_confirms_in_the_time_that_there_is() -> None:
 def test_a_job_with_a_little_more_time_confirms_by_the_same_samples() -> None:
     wanted = configs(1.0, 3.0)
     assert {samples_for(wanted, 10_000, left_s) for left_s in (48.0, 50.0, 53.0)} == {7500}
+
+
+def test_what_is_confirmed_already_costs_nothing_unless_a_part_must_do() -> None:
+    wanted = configs(1.0, 30.0)
+    assert samples_for(wanted, 1000, left_s=30.0) < 1000
+    assert samples_for(wanted, 1000, left_s=30.0, known={"30.0"}) == 1000
+    assert samples_for(wanted, 1000, left_s=12.0, known={"30.0"}) == SAMPLES_AT_LEAST
+
+
+def test_the_whole_split_is_expected_to_be_used_where_its_share_of_the_budget_allows() -> None:
+    assert confirms_by_all(BudgetClock(Budget(600.0)), task(10_000, 2.5))
+    assert not confirms_by_all(BudgetClock(Budget(600.0)), task(10_000, 25.0))
+    assert confirms_by_all(BudgetClock(Budget(candidates=60)), task(10_000, 25.0))
 
 
 def test_too_few_samples_would_confirm_nothing() -> None:

@@ -31,6 +31,7 @@ class Server:
     serving: Serving
     pipe: Connection
     process: multiprocessing.process.BaseProcess
+    is_reference: bool = False
 
     def load(self) -> Loaded:
         """Open the artifact and call it once."""
@@ -84,27 +85,32 @@ class Server:
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             raise self._died(command) from error
         if isinstance(answer, StageError):
-            raise answer
+            raise self._failed(answer.kind, answer.message)
         return answer
+
+    def _failed(self, kind: FailureKind, message: str) -> StageError:
+        # The reference has been measured before: what is held against it is not to blame, and will be tried again.
+        if self.is_reference:
+            return StageError(FailureKind.INTERRUPTED, f"the reference failed, against which it was timed: {message}")
+        return StageError(kind, message)
 
     def _died(self, command: str) -> StageError:
         self.process.join()
         code = self.process.exitcode or 0
         ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-        artifact = self.serving.artifact
-        message = f"the process that served the artifact in {artifact.engine} {ended} (during: {command})"
-        return StageError(FailureKind.CRASHED, message)
+        message = f"the process that served the artifact in {self.serving.artifact.engine} {ended} (during: {command})"
+        return self._failed(FailureKind.CRASHED, message)
 
 
 @contextmanager
-def served(serving: Serving) -> Iterator[Server]:
+def served(serving: Serving, *, is_reference: bool = False) -> Iterator[Server]:
     """A server process, killed at the end: what it holds is not worth tidying up."""
     ours, theirs = _fork.Pipe()
     process = _fork.Process(target=_serve, args=(serving, theirs, ours, os.getpid()), daemon=True)
     process.start()
     theirs.close()
     try:
-        yield Server(serving, ours, process)
+        yield Server(serving, ours, process, is_reference)
     finally:
         process.kill()
         process.join()

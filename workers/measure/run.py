@@ -59,7 +59,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     cores = resources.lane(asked.settings.cores)
     with (
         served(serving(asked.artifact, task, cores)) as artifact,
-        served(serving(asked.reference, task, cores)) as reference,
+        served(serving(asked.reference, task, cores), is_reference=True) as reference,
     ):
         loaded = artifact.load()
         fidelity = _fidelity(asked, task, artifact)

@@ -30,7 +30,7 @@ TIMELINE = "stages.jsonl"
 # The first optimizer of a process imports Dynamo, which takes a second.
 _RUNNING = Preload(("numpy", "torch"), ("onnxruntime", "openvino", "torch._dynamo"))
 _BUILDING = Preload(("numpy", "torch", "onnxruntime"), ("onnx", "openvino", "nncf"))
-PRELOAD = {Role.TRAINER: _RUNNING, Role.LANE: _RUNNING, Role.BUILDER: _BUILDING}
+PRELOAD = {Role.TRAINER: _RUNNING, Role.LANE: _RUNNING, Role.BUILDER: _BUILDING, Role.FINISHER: _BUILDING}
 _REPEATABLE = frozenset({FailureKind.UNSUPPORTED, FailureKind.DISAGREEMENT, FailureKind.DIVERGED})
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,12 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
 
 def _cores(role: Role, cores: Cores) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A role's own cores, and those that it gets while nothing is measured on them."""
-    return {Role.LANE: (cores.lane, ()), Role.TRAINER: (cores.work, cores.lane), Role.BUILDER: (cores.every, ())}[role]
+    return {
+        Role.LANE: (cores.lane, ()),
+        Role.TRAINER: (cores.work, cores.lane),
+        Role.BUILDER: (cores.every, ()),
+        Role.FINISHER: (cores.work, ()),
+    }[role]
 
 
 def note(run: StageRun, logs: Path) -> None:

@@ -172,6 +172,8 @@ def _serving(
 ) -> Serving:
     deployment = candidate.deployment
     engine = engine_named(deployment.engine)
+    trained = any(technique_named(step.technique).needs_training for step in candidate.model)
+    role = Role.FINISHER if kind == "measure" and trained else Role.BUILDER
     stages: list[Stage] = []
     quantization = next(
         (step for step in candidate.model if technique_named(step.technique).precision is not None), None
@@ -180,14 +182,14 @@ def _serving(
     target = _format_for(engine, technique, network)
     served = network
     for step_format in formats.path(network.format, target) or ():
-        stage = _export_stage(step_format, served, deployment, setup)
+        stage = _export_stage(step_format, served, deployment, setup, role)
         stages.append(stage)
         served = Network(stage.key, step_format, network.outputs)
     if quantization is not None and technique is not None:
-        stage = _technique_stage(technique, quantization.params, served, setup, Role.BUILDER)
+        stage = _technique_stage(technique, quantization.params, served, setup, role)
         stages.append(stage)
         served = Network(stage.key, served.format, network.outputs)
-    build = _build_stage(engine, served, deployment, setup)
+    build = _build_stage(engine, served, deployment, setup, role)
     stages.append(build)
     stages.append(_measure_stage(kind, split, build, network, candidate, setup, samples))
     return Serving(tuple(stages))
@@ -222,19 +224,19 @@ def _technique_stage(
     )
 
 
-def _export_stage(target: str, network: Network, deployment: Deployment, setup: Setup) -> Stage:
+def _export_stage(target: str, network: Network, deployment: Deployment, setup: Setup, role: Role) -> Stage:
     return Stage(
         kind="export",
         name=target,
         params={"from": network.format, "batch": deployment.batch},
         parents=(setup.task_key, network.key),
-        role=Role.BUILDER,
+        role=role,
         timeout_s=setup.stage_timeout_s,
         salt={"packages": versions(("torch", "onnx", "openvino"))},
     )
 
 
-def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup: Setup) -> Stage:
+def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup: Setup, role: Role) -> Stage:
     fields = to_json(deployment)
     kept = {name: fields[name] for name in engine.build_fields}
     return Stage(
@@ -242,7 +244,7 @@ def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup
         name=engine.name,
         params={"format": network.format, "deployment": {**to_json(Deployment(engine.name)), **kept}},
         parents=(setup.task_key, network.key),
-        role=Role.BUILDER,
+        role=role,
         timeout_s=setup.stage_timeout_s,
         # Some engines compile for the instructions of the machine at hand.
         salt={"packages": versions(engine.packages), "flags": environments.current().flags},

@@ -18,6 +18,8 @@ class Role(StrEnum):
 
     TRAINER = "trainer"
     BUILDER = "builder"
+    FINISHER = "finisher"
+    """Builds what is waited for: the first configs, and what has been trained."""
     LANE = "lane"
 
 

@@ -120,6 +120,16 @@ def test_a_misbehaving_engine_is_told_as_what_it_is(
     assert says in error.message
 
 
+@pytest.mark.parametrize(("fault", "says"), [("segfault", "SIGSEGV"), ("raise", "no kernel for this")])
+def test_a_failing_reference_is_named_and_not_held_against_the_artifact(
+    fault: str, says: str, digits: Any, measured: Measured
+) -> None:
+    error = refused(measured, digits.request(planted(digits), reference=planted(digits, fault)))
+    assert error.kind is FailureKind.INTERRUPTED
+    assert "the reference failed" in error.message
+    assert says in error.message
+
+
 def test_a_hanging_engine_is_timed_out(digits: Any, measured: Measured) -> None:
     assert refused(measured, digits.request(planted(digits, "hang")), timeout_s=2.0).kind is FailureKind.TIMED_OUT
 
