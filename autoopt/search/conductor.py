@@ -18,7 +18,7 @@ from autoopt.search.elimination import Judge, make_judge
 from autoopt.search.proposals import View, begun, make_view, new, worth_serving
 from autoopt.search.study import Asked, CandidateStudy, Decided
 from autoopt.search.waiting import WaitingRoom, merged
-from autoopt.workers.entry import Postponed
+from autoopt.workers.entry import Postponed, Standing
 
 # Starting a coordinating process costs seconds of a core, which the first config needs more: begin with few.
 AT_FIRST = 2
@@ -159,8 +159,8 @@ class Conductor:
             self._called.discard(postponed.standing.candidate.id)
             self._room.enter(Asked(number, postponed.standing.candidate), Postponed(postponed.standing, stages=earlier))
 
-    def review(self, desk: Seats) -> None:
-        """Now and then: hear who is at the training desk, and end those who wait in vain."""
+    def review(self, desk: Seats) -> Standing | None:
+        """Now and then: hear who is at the training desk, and end those who wait in vain. Who will be called next."""
         with self._lock:
             if (desk.taken, desk.trained) != (self._desk.taken, self._desk.trained):
                 self._changes += 1
@@ -168,8 +168,10 @@ class Conductor:
             self._met |= desk.taken
             judge = self.judge() if len(self._room) else None
             ended = self._room.dismiss(judge, self._time_for_training()) if judge else {}
+            best = self._room.best(judge, self._time_for_training()) if judge else None
         for number, eliminated in ended.items():
             self.tell(number, eliminated)
+        return best
 
     def close(self) -> None:
         """The search is over: who still waits was not worth the time; where it was stopped, they wait for its going on."""

@@ -256,7 +256,7 @@ def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterato
             if newest is not None and newest != judge:
                 ray.get(desk.learn.remote(newest))
                 judge = newest
-            conductor.review(ray.get(desk.seats.remote()))
+            ray.get(desk.expect.remote(conductor.review(ray.get(desk.seats.remote()))))
             if stop.is_set():
                 conductor.stop()
             if conductor.stopping:

@@ -97,6 +97,7 @@ class TrainingDesk:
         self._waiting: dict[str, _Waiting] = {}
         self._holds: dict[Network, _Hold] = {}
         self._trained: dict[Network, Standing] = {}
+        self._outside: Standing | None = None
         self._begun = False
         self._stopping = False
 
@@ -124,6 +125,10 @@ class TrainingDesk:
     def learn(self, judge: Judge) -> None:
         """Judge by this from now on: the front has changed."""
         self._judge = judge
+
+    def expect(self, outside: Standing | None) -> None:
+        """Who promises most of those that were postponed: nobody that promises less takes the place that it will be called to."""
+        self._outside = outside
 
     def stop(self) -> None:
         """Tell every candidate to stop when it next asks."""
@@ -163,11 +168,11 @@ class TrainingDesk:
             del self._waiting[name]
             reason = f"those that promised more came first: its turn would end {late_s:.0f} s after the search"
             return Answer(go=False, eliminated=Eliminated("budget", reason, standing.speedup, standing.score))
-        if len(self._leases) >= self._trainers or self._place(name) > 0 or self._held(name):
-            if self._place(name) < QUEUE_A_TRAINER * self._trainers:
-                return Answer(go=False)
+        if self._place(name) >= QUEUE_A_TRAINER * self._trainers or self._better_outside(name, left_s):
             del self._waiting[name]
             return Answer(go=False, postponed=standing)
+        if len(self._leases) >= self._trainers or self._place(name) > 0 or self._held(name):
+            return Answer(go=False)
         waited = self._waiting.pop(name)
         self._leases[name] = _Lease(now, now, now + waited.needed_s, standing.next_epochs)
         return Answer(go=True)
@@ -226,6 +231,15 @@ class TrainingDesk:
         """Whether the trainer is kept for a network that comes back soon and promises more: not from a short training."""
         mine = self._waiting[name]
         return mine.needed_s > HOLD_S and any(hold.promise > mine.promise for hold in self._holds.values())
+
+    def _better_outside(self, name: str, left_s: float | None) -> bool:
+        """Whether one that was postponed, and has not been called yet, promises more."""
+        outside = self._outside
+        if outside is None or self._judge is None or outside.candidate.id in {*self._waiting, *self._leases}:
+            return False
+        paced = replace(outside, seconds_per_epoch=outside.seconds_per_epoch or self._expected_pace(outside))
+        judgement = self._judge.judge(paced, left_s, self._beside())
+        return judgement.eliminated is None and judgement.promise > self._waiting[name].promise
 
     def _place(self, name: str) -> int:
         """How many of those who wait come before this one: 0 for who is next."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from autoopt.records import Eliminated, StageRun
 from autoopt.search.elimination import Judge
 from autoopt.search.telling import Asked
-from autoopt.workers.entry import Postponed
+from autoopt.workers.entry import Postponed, Standing
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,20 @@ class WaitingRoom:
 
     def call(self, judge: Judge, seconds_left: float | None) -> Asked | None:
         """The one that promises most by second of training leaves the room; None where none is worth it now."""
+        best = self._best(judge, seconds_left)
+        return None if best is None else self._entries.pop(best).asked
+
+    def best(self, judge: Judge, seconds_left: float | None) -> Standing | None:
+        """Who would be called."""
+        best = self._best(judge, seconds_left)
+        return None if best is None else self._entries[best].postponed.standing
+
+    def _best(self, judge: Judge, seconds_left: float | None) -> int | None:
         judged = {
             number: judge.judge(entry.postponed.standing, seconds_left) for number, entry in self._entries.items()
         }
         worthy = {number: each.promise for number, each in judged.items() if each.eliminated is None}
-        if not worthy:
-            return None
-        return self._entries.pop(max(worthy, key=lambda number: worthy[number])).asked
+        return max(worthy, key=lambda number: worthy[number]) if worthy else None
 
     def dismiss(self, judge: Judge, seconds_left: float | None) -> dict[int, Eliminated]:
         """Who has no chance any more leaves the room: by the front as it is now, or for want of time."""

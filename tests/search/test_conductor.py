@@ -81,6 +81,9 @@ def test_the_most_promising_of_those_postponed_is_called_when_there_is_a_seat(st
     slow, fast = search.new_network(), search.new_network()
     search.postpone(*slow, 5.5)
     search.postpone(*fast, 8.0)
+    next_called = search.conductor.review(Seats())
+    assert next_called is not None
+    assert next_called.candidate == fast[1]
     assert search.ask() == fast, "under its own number: the same candidate, not another"
     assert search.ask() == slow
 

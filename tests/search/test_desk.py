@@ -224,6 +224,20 @@ def test_the_queue_is_short_and_who_promises_least_is_postponed_with_the_pace_ex
     assert desk.seats().taken == {each.candidate.id for each in (busy, *better)}
 
 
+def test_nobody_takes_the_place_of_one_that_was_postponed_and_promises_more(clock: HandClock) -> None:
+    desk = desk_with(HandJudge({standing(each).candidate.id: each for each in (0.5, 0.7, 0.8, 0.9)}), clock)
+    assert desk.ask(standing(0.5)).go
+    desk.expect(standing(0.8))
+    assert desk.ask(standing(0.7)).postponed is not None
+    assert desk.ask(standing(0.9)).postponed is None, "it promises more than who will be called"
+    desk.leave(standing(0.9).candidate.id)
+    assert desk.ask(standing(0.8)).postponed is None, "it has been called"
+    assert desk.ask(standing(0.7)).postponed is not None, "it is behind who waits here"
+    desk.leave(standing(0.8).candidate.id)
+    desk.expect(None)
+    assert desk.ask(standing(0.7)).postponed is None
+
+
 def test_the_desk_tells_who_has_come_out_of_training(clock: HandClock) -> None:
     desk = desk_with(HandJudge(), clock)
     assert desk.ask(standing(0.1)).go

@@ -118,12 +118,18 @@ def _meet(preload: Preload, meeting: Path, printed: BinaryIO) -> socket.socket:
 
 
 def _log_in(meeting: Path, preload: Preload) -> BinaryIO:
-    meeting.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = meeting.lstat()
+    try:
+        meeting.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = meeting.lstat()
+        log = Path(meeting, f"{_name_of(preload)}.log").open("a+b")  # noqa: SIM115 (the caller closes it)
+    except OSError as error:
+        message = f"the processes of this node cannot meet in {meeting} ({error}); make room there, or set TMPDIR."
+        raise StageError(FailureKind.ERROR, message) from error
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
+        log.close()
         message = f"{meeting} is open to other users, whose processes could be called instead of ours; remove it."
         raise StageError(FailureKind.ERROR, message)
-    return Path(meeting, f"{_name_of(preload)}.log").open("a+b")
+    return log
 
 
 def _name_of(preload: Preload) -> str:

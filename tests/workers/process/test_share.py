@@ -104,6 +104,16 @@ def test_what_is_imported_later_is_there_after_a_while(meeting: Path, tmp_path: 
         time.sleep(0.05)
 
 
+def test_a_meeting_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process.share(tmp_path / "file" / "meeting")
+    try:
+        with pytest.raises(StageError, match="set TMPDIR"):
+            call("called_functions:where", None, Limits(60), Preload(("string",)), tmp_path / "log")
+    finally:
+        process.share(None)
+
+
 def test_a_meeting_place_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     open_to_all = tmp_path / "open"
     open_to_all.mkdir(mode=0o777)

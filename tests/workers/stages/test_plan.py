@@ -121,3 +121,14 @@ def test_an_engine_of_modules_is_refused_for_an_onnx_file(setup: Setup) -> None:
     onnx = replace(setup, source_format="onnx")
     with pytest.raises(StageError, match="pytorch takes module"):
         plan.measurement(Candidate((), Deployment("pytorch")), plan.original(onnx), onnx, "validation")
+
+
+def test_what_has_been_trained_is_built_at_once_and_a_probe_when_nobody_else_wants_the_core(setup: Setup) -> None:
+    candidate = Candidate((STUDENT, RECOVERY, INT8), Deployment("openvino"))
+    _, network = plan.structure(candidate, setup)
+    finished = plan.measurement(candidate, plan.training(candidate, network, setup)[-1].network, setup, "validation")
+    assert [stage.role for stage in finished.stages] == [Role.FINISHER] * (len(finished.stages) - 1) + [Role.LANE]
+    probed = plan.probe(candidate, network, setup)
+    assert {stage.role for stage in probed.stages[:-1]} == {Role.BUILDER}
+    unchanged = plan.measurement(Candidate((), Deployment("openvino")), plan.original(setup), setup, "validation")
+    assert {stage.role for stage in unchanged.stages[:-1]} == {Role.BUILDER}
