@@ -161,14 +161,14 @@ class Groundwork:
         """The teacher's outputs that a training reads; then, for the end, the original's on the test split, and the reference there.
 
         The reference is the slowest of all that is confirmed, and the only one of which it is known from the beginning that it will
-        be; the lane is idle half of the time now and never at the end. All of it by builders, who make the first networks, too, and
-        by whom a training that needs more of the teacher's outputs would be held up: from then on it makes them itself.
+        be; the lane is idle half of the time now and never at the end. As soon as somebody trains, the teacher's outputs are left to
+        the training: it would wait for those that a builder has begun.
         """
         for stage in self._taught():
             if trains():
                 break
             with suppress(StageError):
-                self._run_there(stage)
+                self._run_there(replace(stage, role=Role.FINISHER))
         self._await(trains)
         self._try(partial(self._originals, "test"))
         if self._confirms_by_all and not self._over.is_set():
