@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,19 +65,6 @@ def test_an_unknown_name_in_a_space_lists_the_allowed_ones(shell: Shell, folder:
     space = folder / "wrong.yaml"
     space.write_text("scenario: single_stream\ndeployment:\n  engine: {onxruntime: {}}\n")
     refused(shell("run", task, "--space", space, "--budget", "5 candidates"), "onnxruntime")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 def test_a_job_whose_disk_is_full_stops_cleanly_and_goes_on_when_there_is_room(

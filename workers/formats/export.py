@@ -6,16 +6,12 @@ understands control flow that tracing does not. The second is tried where the fi
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from autoopt.errors import StageError
 from autoopt.workers.formats.files import ONNX_FILE, ONNX_SINGLE_FILE_BYTES
 from autoopt.workers.formats.modules import Positional, call_module, example_inputs
+from autoopt.workers.quiet import quiet
 from autoopt.workers.refusal import refusing, unsupported
 
 if TYPE_CHECKING:
@@ -42,7 +38,7 @@ def export_onnx(module: nn.Module, signature: Signature, batch: int, folder: Pat
     reasons = []
     for name, export in (("TorchScript exporter", _trace), ("torch.export exporter", _graph)):
         try:
-            with refusing(name), _quiet():
+            with refusing(name), quiet("torch.onnx"):
                 export(wrapped, inputs, signature, outputs, folder)
         except StageError as error:
             reasons.append(error.message)
@@ -92,17 +88,3 @@ def _graph(module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, 
 
 def _output_names(count: int) -> list[str]:
     return [f"output_{index}" for index in range(count)]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters talk a lot (deprecations, tracer hints); what matters is whether they succeed and what the file then computes."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

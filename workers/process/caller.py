@@ -59,7 +59,11 @@ class Parent:
         self.control.settimeout(_READY_S)
         try:
             ready = self.control.recv(16)
-        except OSError:
+        except ConnectionResetError as error:
+            # A shared one ended with its last caller just when this one came.
+            self.close()
+            raise _NeverBegunError(str(error)) from error
+        except TimeoutError:
             ready = b""
         if not ready:
             self.close()

@@ -90,11 +90,13 @@ class Zygote:
     def serve(self) -> None:
         """Until every caller is gone."""
         _freeze()
-        while self._callers or (self._listener is not None and time.monotonic() < self._ends_at):
-            events = self._selector.select(self._patience())
-            for key, _ in events:
+        heard: list[tuple[selectors.SelectorKey, int]] = []
+        # Once more after the last caller has gone: another may just have come.
+        while heard or self._callers or (self._listener is not None and time.monotonic() < self._ends_at):
+            heard = self._selector.select(self._patience())
+            for key, _ in heard:
                 key.data()
-            if self._later and not events:
+            if self._later and self._callers and not heard:
                 _import(self._later.popleft())
                 _freeze()
             for supervised, _ in self._running.values():
@@ -107,6 +109,9 @@ class Zygote:
             supervised.cancel()
 
     def _patience(self) -> float:
+        """Seconds to wait for something to happen."""
+        if not self._callers:
+            return _IDLE_TICK_S if self._ends_at else 0.0
         if self._later:
             return 0.0
         return _TICK_S if self._running else _IDLE_TICK_S

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autoopt.errors import StageError
+from autoopt.workers.quiet import quiet
 from autoopt.workers.refusal import refusing, unsupported
 from autoopt.workers.techniques._graphs import Graph, rebatched
 
@@ -77,7 +74,7 @@ def _by_wider_batch(graph: Graph, batch: int, context: Context, settings: Settin
 def _calibrated(model: Any, batch: int, context: Context, settings: Settings, *, transformer: bool) -> Any:
     nncf = _nncf()
     samples = calibration_batches(context, batch, settings.calibration)
-    with _quiet(), refusing("NNCF cannot quantize this network"):
+    with quiet("nncf"), refusing("NNCF cannot quantize this network"):
         return _quantize(nncf, model, samples, settings, transformer=transformer)
 
 
@@ -127,17 +124,3 @@ def _nncf() -> Any:
         warnings.simplefilter("ignore")
         import nncf
     return nncf
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars, no advice: a stage's log is for what went wrong."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
