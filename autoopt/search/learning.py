@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TypeAlias
 
-from autoopt.records import Candidate, Deployment, Eliminated
+from autoopt.records import Candidate, Deployment, Eliminated, Step
 from autoopt.search.standings import Config, Row, Scale, measured, network_id
-from autoopt.space import Space
+from autoopt.space import Listed, Space, StepChoice
 
 HOPED = 0.3
 """Before anything is known: a rung may leave as little as this share of the loss to the reference."""
@@ -34,7 +34,7 @@ ENOUGH = 3
 _NEXT_TO_NOTHING = 0.1
 
 Family: TypeAlias = tuple[str, ...]
-"""The techniques that changed a network's structure."""
+"""The techniques that changed a network's structure, each with those of its choices that are names and not amounts."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,20 @@ class Learning:
 
 
 def family_of(space: Space, candidate: Candidate) -> Family:
-    """The techniques that change the candidate's structure."""
-    kinds = [(step.technique, space.kind(step)) for step in candidate.model]
-    return tuple(name for name, kind in kinds if kind is not None and kind.changes_structure)
+    """How the candidate's structure is changed: taking the last blocks out may cost four times what taking the idlest does."""
+    kinds = [(step, space.kind(step)) for step in candidate.model]
+    return tuple(
+        " ".join([step.technique, *_names(step, kind)])
+        for step, kind in kinds
+        if kind is not None and kind.changes_structure
+    )
+
+
+def _names(step: Step, kind: StepChoice) -> Iterator[str]:
+    for parameter in kind.parameters:
+        domain = parameter.domain
+        if isinstance(domain, Listed) and not domain.ordered and len(domain.values) > 1:
+            yield str(step.params[parameter.name])
 
 
 def learn(space: Space, rows: Sequence[Row], scale: Scale) -> Learning:

@@ -80,3 +80,13 @@ def test_a_family_that_loses_much_is_expected_to_lose_much(space: Space, outcome
     # Of a family that nobody has tried, what is known of the others is expected.
     assert learning.expected_start(("student",), 1.0, SCALE) == pytest.approx(SCALE.reference_score - losses[2])
     assert learn(space, (), SCALE).expected_start(("student",), 1.0, SCALE) > SCALE.reference_score - losses[2]
+
+
+def test_ways_that_bear_names_are_families_of_their_own(space: Space) -> None:
+    by_influence, late = (
+        recompose(space, {"student": True, "student.depth": 0.4, "student.order": order})
+        for order in ("influence", "late")
+    )
+    assert family_of(space, by_influence) != family_of(space, late)
+    shallow = recompose(space, {"student": True, "student.depth": 0.8, "student.order": "influence"})
+    assert family_of(space, shallow) == family_of(space, by_influence), "depth is an amount, not a name"
