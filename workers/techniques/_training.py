@@ -43,6 +43,7 @@ class Recipe:
     distillation: float
     temperature: float
     batch: int
+    clip: float
     optimizer: str
     weight_decay: float
 
@@ -135,6 +136,9 @@ def _step(
         raise StageError(FailureKind.DIVERGED, message)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves this method without hints
+    if recipe.clip > 0:
+        # How long gradients are differs between tasks by much more than how far a step should go (Pascanu et al. 2013).
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], recipe.clip)
     optimizer.step()
     return value
 

@@ -28,12 +28,13 @@ class Recovery(Technique):
             "epochs", 1.0, low=0.001, high=1000.0, about="Passes over the training data; may be a fraction of one."
         ),
         Parameter("offset", 0.0, low=0.0, high=1000.0, about="Epochs of the data order that earlier recoveries used."),
-        Parameter("rate", 0.025, low=1e-6, high=10.0, about="The peak of the learning rate."),
+        Parameter("rate", 0.05, low=1e-6, high=10.0, about="The peak of the learning rate."),
         Parameter(
             "distillation", 0.7, low=0.0, high=1.0, about="The weight of the teacher's loss; the rest is the task's."
         ),
         Parameter("temperature", 3.0, low=0.1, high=100.0, about="Softens the teacher's probabilities."),
-        Parameter("batch", 64, low=1, high=65536, about="Samples a step."),
+        Parameter("batch", 32, low=1, high=65536, about="Samples a step."),
+        Parameter("clip", 1.0, low=0.0, high=1e6, about="The longest that a gradient may be; 0 is no limit."),
         Parameter("optimizer", "sgd", choices=("sgd", "adamw"), about="SGD with Nesterov momentum 0.9, or AdamW."),
         Parameter(
             "weight_decay", 5e-4, low=0.0, high=1.0, about="Of weight matrices; biases and normalizations have none."

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,6 +53,18 @@ def test_the_structure_stays_and_the_network_is_left_in_eval_mode(network: Resid
     assert all(weights.is_contiguous() for weights in result.parameters())
 
 
+def test_a_gradient_is_no_longer_than_its_limit(network: ResidualCNN, context: Context) -> None:
+    moved = []
+    for clip in (0.0, 1e-6):
+        before = {name: weights.detach().clone() for name, weights in network.named_parameters()}
+        model, _ = RECOVERY.apply(copy.deepcopy(network), {**BRIEF, "clip": clip, "weight_decay": 0.0}, context)
+        moved.append(
+            max(float((weights.detach() - before[name]).abs().max()) for name, weights in model.named_parameters())
+        )
+    assert moved[0] > 1e-4
+    assert moved[1] < 1e-4 * moved[0]
+
+
 def test_a_loss_that_is_not_finite_ends_as_diverged(network: ResidualCNN, context: Context) -> None:
     with pytest.raises(StageError, match="lower the learning rate") as raised:
         RECOVERY.apply(network, {**BRIEF, "epochs": 1.0, "rate": 10.0, "optimizer": "sgd"}, context_with_nan(context))
@@ -101,7 +114,7 @@ def test_no_batch_is_tiny(samples: int, sizes: list[int]) -> None:
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
-    recipe = Recipe(1.0, 0.0, 0.5, 0.5, 2.0, 32, "sgd", 0.0)
+    recipe = Recipe(1.0, 0.0, 0.5, 0.5, 2.0, 32, 1.0, "sgd", 0.0)
     rates = [recipe.rate_at(step, 100) for step in range(100)]
     peak = rates.index(max(rates))
     assert max(rates) == pytest.approx(0.5)
