@@ -43,6 +43,15 @@ def test_every_candidate_is_in_the_table_and_the_front_is_confirmed_on_test_data
     assert (front["speedup_low"] <= front["speedup"]).all()
 
 
+def test_the_job_has_one_reference_latency_by_which_all_others_are_told(job: Path) -> None:
+    confirmed = json.loads((job / "confirmed.json").read_text())
+    number_0 = pd.read_parquet(job / "candidates.parquet").set_index("number").loc[0]
+    own = confirmed.pop(number_0["id"])["latency_ms"]["value"]
+    assert confirmed
+    for measured in confirmed.values():
+        assert measured["latency_ms"]["value"] * measured["speedup"]["value"] == pytest.approx(own)
+
+
 def test_the_recommended_config_is_faster_than_eager_at_little_loss(job: Path) -> None:
     told = json.loads((job / "bundle" / "bundle.json").read_text())
     assert told["test"]["speedup"]["low"] > 1

@@ -181,7 +181,10 @@ def _serving(
     technique = technique_named(quantization.technique) if quantization else None
     target = _format_for(engine, technique, network)
     served = network
-    for step_format in formats.path(network.format, target) or ():
+    path = formats.path(network.format, target) or ()
+    if quantization is not None and target == network.format != "module":
+        path = (target,)  # a quantizer wants the deployment's batch, and a file from elsewhere may leave it open
+    for step_format in path:
         stage = _export_stage(step_format, served, deployment, setup, role)
         stages.append(stage)
         served = Network(stage.key, step_format, network.outputs)

@@ -132,3 +132,13 @@ def test_what_has_been_trained_is_built_at_once_and_a_probe_when_nobody_else_wan
     assert {stage.role for stage in probed.stages[:-1]} == {Role.BUILDER}
     unchanged = plan.measurement(Candidate((), Deployment("openvino")), plan.original(setup), setup, "validation")
     assert {stage.role for stage in unchanged.stages[:-1]} == {Role.BUILDER}
+
+
+def test_a_file_from_elsewhere_is_given_the_deployments_batch_before_it_is_quantized(setup: Setup) -> None:
+    given = replace(setup, source_format="onnx", reference=Candidate((), Deployment("onnxruntime")))
+    quantized = Candidate((INT8,), Deployment("onnxruntime", precision="int8"))
+    stages = plan.measurement(quantized, plan.original(given), given, "validation").stages
+    assert [stage.kind for stage in stages] == ["export", "technique", "build", "measure"]
+    assert (stages[0].name, stages[0].params) == ("onnx", {"from": "onnx", "batch": 1})
+    plain = plan.measurement(given.reference, plan.original(given), given, "validation").stages
+    assert [stage.kind for stage in plain] == ["build", "measure"]
