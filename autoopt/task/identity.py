@@ -119,4 +119,13 @@ def _is_users(module: str | None) -> bool:
         return False
     file = getattr(sys.modules.get(module), "__file__", None)
     # Without a file: a notebook or a class that was pickled by value (the user's), unless it is built in.
-    return not imports.is_installed(file) if file else module not in sys.builtin_module_names
+    if file is None:
+        return module not in sys.builtin_module_names
+    folders = Path(file).parents
+    return not (imports.is_installed(file) or _holds_packages(folders[min(module.count("."), len(folders) - 1)]))
+
+
+@functools.cache
+def _holds_packages(folder: Path) -> bool:
+    """Whether packages were installed into the folder (``pip install --target``), or into the one above: a package's own."""
+    return any(any(place.glob("*.dist-info")) for place in (folder, folder.parent))

@@ -75,3 +75,21 @@ def test_a_change_in_it_or_in_what_it_calls_changes_the_digest(tmp_path: Path, n
 def test_a_change_in_a_module_that_it_uses_changes_the_digest(tmp_path: Path) -> None:
     changed = HELPER.replace("2 * x", "3 * x")
     assert digest(tmp_path / "one", "uses_module") != digest(tmp_path / "two", "uses_module", helper=changed)
+
+
+def test_what_was_installed_into_a_folder_counts_by_name_only(tmp_path: Path) -> None:
+    libraries = tmp_path / "libraries"
+    (libraries / "talker").mkdir(parents=True)
+    (libraries / "talker-1.dist-info").mkdir()
+    (libraries / "talker" / "__init__.py").write_text(
+        "import uuid\nSESSION = uuid.uuid4().hex\n\n\ndef talk(x):\n    return SESSION\n"
+    )
+    program = (
+        f"import sys\nsys.path.insert(0, {str(libraries)!r})\nimport talker\n"
+        "from autoopt.task.identity import code_digest\nprint(code_digest(talker.talk))\n"
+    )
+    digests = {
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(digests) == 1, "a library's names of its own sessions make no other task"
