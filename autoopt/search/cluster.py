@@ -27,9 +27,7 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     # Ray ends idle workers beyond the number of cores after a second, and with them the warmed parents of our stages.
     "RAY_num_workers_soft_limit": "32",
-    # Ray's log monitor reads every file twice a second, for drivers that show their workers' output (ours does not), and the
-    # dashboard's agent looks at every process each five seconds: three per cent of two cores.
-    "LOG_NAME_UPDATE_INTERVAL_S": "30",
+    # The dashboard's agent looks at every process; each five seconds is more than a job of minutes needs.
     "REPORTER_UPDATE_INTERVAL_MS": "15000",
     "RAY_AUTH_MODE": "token",
     # We handle Ctrl-C ourselves: running candidates are told as interrupted, best so far is written.

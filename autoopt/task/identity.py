@@ -121,11 +121,21 @@ def _is_users(module: str | None) -> bool:
     # Without a file: a notebook or a class that was pickled by value (the user's), unless it is built in.
     if file is None:
         return module not in sys.builtin_module_names
-    folders = Path(file).parents
-    return not (imports.is_installed(file) or _holds_packages(folders[min(module.count("."), len(folders) - 1)]))
+    return not (imports.is_installed(file) or _is_recorded(Path(file), module))
+
+
+def _is_recorded(file: Path, module: str) -> bool:
+    """Whether a package installed elsewhere (``pip install --target``) says that the file is its own.
+
+    Only its own record counts: code of the user's may lie beside it, and taken for a library's its changes would go unnoticed.
+    """
+    depth = module.count(".") + (file.stem == "__init__")
+    place = file.parents[min(depth, len(file.parents) - 1)]
+    return file.relative_to(place).as_posix() in _recorded(place)
 
 
 @functools.cache
-def _holds_packages(folder: Path) -> bool:
-    """Whether packages were installed into the folder (``pip install --target``), or into the one above: a package's own."""
-    return any(any(place.glob("*.dist-info")) for place in (folder, folder.parent))
+def _recorded(folder: Path) -> frozenset[str]:
+    """The files of the packages that were installed into a folder, relative to it."""
+    records = [path.read_text().splitlines() for path in folder.glob("*.dist-info/RECORD")]
+    return frozenset(line.split(",", 1)[0] for lines in records for line in lines)

@@ -68,7 +68,7 @@ def pin(pid: int, cores: Collection[int]) -> None:
         if not threads:
             return
         for thread in threads:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):  # it has ended, or is a call for processors that do not exist
                 os.sched_setaffinity(thread, cores)
         pinned |= threads
 

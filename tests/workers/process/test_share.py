@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,8 +49,7 @@ def other(meeting: Path, folder: Path, name: str) -> tuple[subprocess.Popen[str]
     return caller, parent
 
 
-def wait_until(true: object, seconds: float = 20.0) -> None:
-    assert callable(true)
+def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.02)
