@@ -122,18 +122,27 @@ def _meet(preload: Preload, meeting: Path, printed: BinaryIO) -> socket.socket:
 
 
 def _log_in(meeting: Path, preload: Preload) -> BinaryIO:
+    _make_our_own(meeting)
+    try:
+        return Path(meeting, f"{_name_of(preload)}.log").open("a+b")
+    except OSError as error:
+        raise _no_room(meeting, error) from error
+
+
+def _make_our_own(meeting: Path) -> None:
     try:
         meeting.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = meeting.lstat()
-        log = Path(meeting, f"{_name_of(preload)}.log").open("a+b")  # noqa: SIM115 (the caller closes it)
     except OSError as error:
-        message = f"the processes of this node cannot meet in {meeting} ({error}); make room there, or set TMPDIR."
-        raise StageError(FailureKind.ERROR, message) from error
+        raise _no_room(meeting, error) from error
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        log.close()
         message = f"{meeting} is open to other users, whose processes could be called instead of ours; remove it."
         raise StageError(FailureKind.ERROR, message)
-    return log
+
+
+def _no_room(folder: Path, error: OSError) -> StageError:
+    message = f"the processes of this node cannot work in {folder} ({error}); make room there, or set TMPDIR."
+    return StageError(FailureKind.ERROR, message)
 
 
 def _name_of(preload: Preload) -> str:
@@ -160,7 +169,7 @@ def call(function: str, request: JSON, limits: Limits, preload: Preload, log: Pa
 
     Args:
         function: ``"module:name"``; takes the request, returns JSON. Imported in the child, with the caller's import path,
-            environment variables and working folder.
+            environment variables and working folder. Its folder for temporary files is gone when it ends, however it ends.
         request: JSON.
         limits: of time, memory, cores and threads, for the function and everything that it starts.
         preload: what the warmed parent imports. Parents are kept by it.
@@ -175,16 +184,17 @@ def call(function: str, request: JSON, limits: Limits, preload: Preload, log: Pa
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     order = json.dumps(to_json(limits) | {"log": str(log.absolute())}).encode()
-    asked = json.dumps(_request(function, request, limits)).encode()
-    try:
-        return _try(asked, order, preload)
-    except _NeverBegunError:
-        # The parent died just before it was asked: nothing has run yet, and a new one can be asked.
+    with _temporary_folder() as temporary:
+        asked = json.dumps(_request(function, request, limits, temporary)).encode()
         try:
             return _try(asked, order, preload)
-        except _NeverBegunError as error:
-            message = f"the parent process of the measurements died twice: {error}"
-            raise StageError(FailureKind.INTERRUPTED, message) from error
+        except _NeverBegunError:
+            # The parent died just before it was asked: nothing has run yet, and a new one can be asked.
+            try:
+                return _try(asked, order, preload)
+            except _NeverBegunError as error:
+                message = f"the parent process of the measurements died twice: {error}"
+                raise StageError(FailureKind.INTERRUPTED, message) from error
 
 
 class _NeverBegunError(Exception):
@@ -223,12 +233,24 @@ def shutdown() -> None:
         parent.close()
 
 
-def _request(function: str, request: JSON, limits: Limits) -> dict[str, JSON]:
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A call's own, since a process that is killed, or ended before its exit handlers, leaves there what it unpacked."""
+    if _meeting is not None:
+        _make_our_own(_meeting)
+    try:
+        return tempfile.TemporaryDirectory(prefix="autoopt-call-", dir=_meeting, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _no_room(_meeting or Path(tempfile.gettempdir()), error) from error
+
+
+def _request(function: str, request: JSON, limits: Limits, temporary: str) -> dict[str, JSON]:
+    # What Inductor has compiled serves its later builds, so this stays.
+    kept = {"TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir(), f"autoopt-inductor-{os.getuid()}"))}
     return {
         "function": function,
         "request": request,
         "limits": to_json(limits),
-        "environment": dict(os.environ),
+        "environment": kept | dict(os.environ) | {"TMPDIR": temporary},
         "folder": str(Path.cwd()),
         "path": [str(Path(entry).absolute()) for entry in sys.path],
     }

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,7 @@ def _prepare(request: dict[str, Any]) -> None:
     limits = request["limits"]
     os.environ.clear()
     os.environ.update(request["environment"] | QUIET | dict.fromkeys(THREAD_VARIABLES, str(limits["threads"])))
+    tempfile.tempdir = None  # which the parent may have found already
     os.chdir(request["folder"])
     sys.path[:] = [*request["path"], *(entry for entry in sys.path if entry not in request["path"])]
     _check_cores(limits["cores"])

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ def segfault(request: Any) -> Any:
 
 
 def kill_itself(request: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def litter(request: Any) -> Any:
+    """Leave a temporary file, say where, and die."""
+    _, name = tempfile.mkstemp()
+    Path(request).write_text(name)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

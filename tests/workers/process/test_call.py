@@ -1,6 +1,7 @@
 """A call in a fresh process: results, failures, limits."""
 
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autoopt.errors import FailureKind, StageError
-from autoopt.workers.process import Limits, Preload, call, shutdown
+from autoopt.workers.process import Limits, Preload, call, share, shutdown
 
 LIMITS = Limits(timeout_s=60)
 NOTHING = Preload()
@@ -58,6 +59,20 @@ def test_every_call_has_a_process_of_its_own_with_the_callers_surroundings(
     assert first["pid"] != second["pid"] != os.getpid()
     assert first["parent"] == second["parent"]
     assert (first["folder"], first["variable"]) == (str(tmp_path), "so")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_killed_call_left_in_its_temporary_folder_is_gone(*, shared: bool, log: Path, tmp_path: Path) -> None:
+    note, meeting = tmp_path / "note", tmp_path / "meeting"
+    share(meeting if shared else None)
+    try:
+        failure("litter", str(note), log)
+    finally:
+        shutdown()
+        share(None)
+    left = Path(note.read_text())
+    assert left.parent.parent == (meeting if shared else Path(tempfile.gettempdir()))
+    assert not left.parent.exists()
 
 
 def test_cores_and_threads_are_as_limited(log: Path) -> None:
