@@ -16,7 +16,7 @@ from autoopt.records import Signature, TensorSpec
 from autoopt.testing.networks import CLASSES, VOCABULARY
 from autoopt.workers import formats
 from autoopt.workers.engines.base import Source
-from autoopt.workers.techniques.base import Context
+from autoopt.workers.techniques.base import Context, Taught
 
 if TYPE_CHECKING:
     from autoopt.task.prepared import PreparedTask
@@ -85,7 +85,7 @@ def memory_context(
     folder: Path,
     *,
     student: Callable[..., nn.Module] | None = None,
-    teacher: np.ndarray[Any, Any] | None = None,
+    taught: Taught | None = None,
     seed: int = 0,
 ) -> Context:
     """A context for a technique: one thread, no progress shown. The network is saved into ``folder`` as the original."""
@@ -94,4 +94,4 @@ def memory_context(
     task = MemoryTask(data, source, student, training_order=order)
     torch.set_num_threads(1)
     prepared = cast("PreparedTask", task)  # the part of it that techniques use
-    return Context(prepared, signature, teacher, seed, threads=1, progress=lambda _: None)
+    return Context(prepared, signature, taught, seed, threads=1, progress=lambda _: None)

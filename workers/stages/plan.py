@@ -25,10 +25,10 @@ from autoopt.workers.engines.base import Engine
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.techniques import technique as technique_named
-from autoopt.workers.techniques.base import Technique
+from autoopt.workers.techniques.base import KEPT_FEATURES, Technique
 from autoopt.workers.techniques.checks import checked_params
 
-# The teacher's outputs are computed a chunk at a time: enough to share, small enough not to compute what nobody reads.
+# The teacher's outputs and features are computed a chunk at a time: enough to share, small enough not to compute what nobody reads.
 TEACHER_CHUNK = 8192
 PROBE_CALIBRATION = 32
 # A probe only has to tell whether training is worth it.
@@ -117,17 +117,21 @@ def training(candidate: Candidate, network: Network, setup: Setup) -> tuple[Rung
 
 
 def teachers(epochs: float, setup: Setup) -> Iterable[Stage]:
-    """The chunks of the teacher's outputs that training up to ``epochs`` reads."""
+    """The chunks of the teacher's outputs and features that training up to ``epochs`` reads."""
     needed = min(setup.training_samples, round(epochs * setup.training_samples))
     for start in range(0, needed, TEACHER_CHUNK):
         yield Stage(
             kind="teacher",
-            name="outputs",
-            params={"start": start, "stop": min(start + TEACHER_CHUNK, setup.training_samples)},
+            name="features",
+            params={
+                "start": start,
+                "stop": min(start + TEACHER_CHUNK, setup.training_samples),
+                "features": KEPT_FEATURES,
+            },
             parents=(setup.task_key,),
             role=Role.TRAINER,
             timeout_s=setup.stage_timeout_s,
-            salt={"packages": versions(("torch",))},
+            salt={"packages": versions(("torch", "onnxruntime"))},
         )
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,13 @@ from autoopt.records import Deployment, from_json, to_json
 from autoopt.task.prepared import PreparedTask
 from autoopt.workers.engines import engine as engine_named
 from autoopt.workers.engines.base import Source
+from autoopt.workers.stages.chunks import Chunked
+from autoopt.workers.techniques.base import Context, Taught
 
 FACTS = "facts.json"
-OUTPUTS = "outputs.npy"
+OUTPUTS, FEATURES = "outputs.npy", "features.npy"
 # So many validation samples tell an artifact that computes something else from the network it was built from.
 FIDELITY_SAMPLES = 256
-TEACHER_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -67,31 +67,38 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 def _technique(work: Work) -> dict[str, Any]:
     from autoopt.workers import formats
     from autoopt.workers.techniques import technique
-    from autoopt.workers.techniques.base import Context
 
     task = work.task
     chosen = technique(work.name)
     _set_threads(work.threads)
     source = _network(work, work.params["format"], task)
-    context = Context(
-        task=task,
-        signature=task.signature,
-        teacher=_teacher(work.parents[2:]),
-        seed=work.params["seed"],
-        threads=work.threads,
-        progress=lambda line: print(line, flush=True),
-    )
-    model, facts = chosen.apply(formats.load(source), work.params["values"], context)
+    model, facts = chosen.apply(formats.load(source), work.params["values"], _context(work))
     formats.save(model, source.format, work.out, task.signature)
     if source.format == "module":
         _record_outputs(model, task, work.out)
     return dict(facts)
 
 
-def _teacher(chunks: tuple[Path, ...]) -> np.ndarray | None:
+def _context(work: Work) -> Context:
+    task = work.task
+    return Context(
+        task=task,
+        signature=task.signature,
+        taught=_taught(work.parents[2:]),
+        seed=work.params.get("seed", 0),
+        threads=work.threads,
+        progress=lambda line: print(line, flush=True),
+    )
+
+
+def _taught(chunks: tuple[Path, ...]) -> Taught | None:
     if not chunks:
         return None
-    return np.concatenate([np.load(chunk / OUTPUTS) for chunk in chunks])
+    features = [chunk / FEATURES for chunk in chunks]
+    return Taught(
+        Chunked([np.load(chunk / OUTPUTS, mmap_mode="r") for chunk in chunks]),
+        Chunked([np.load(path, mmap_mode="r") for path in features]) if all(map(Path.exists, features)) else None,
+    )
 
 
 def _record_outputs(model: Any, task: PreparedTask, out: Path) -> None:
@@ -119,50 +126,20 @@ def _module_outputs(model: Any, task: PreparedTask, split: str, indices: np.ndar
     return np.concatenate(parts)
 
 
-def _teacher_outputs(work: Work) -> dict[str, Any]:
+def _teach(work: Work) -> dict[str, Any]:
     from autoopt.workers import formats
+    from autoopt.workers.stages.teaching import teach
 
     task = work.task
     _set_threads(work.threads)
-    indices = task.training_order[work.params["start"] : work.params["stop"]]
-    original = _original(task, work.parents[0])
-    try:
-        outputs = _exported_outputs(original, task, indices, work.out)
-    except StageError as error:
-        print(f"outputs in PyTorch, since it cannot be exported: {error.message}", flush=True)
-        outputs = _module_outputs(formats.load(original), task, "train", indices)
-    np.save(work.out / OUTPUTS, outputs)
-    return {"samples": len(indices)}
+    places = np.arange(work.params["start"], min(work.params["stop"], len(task.training_order)))
+    teach(formats.load(_original(task, work.parents[0])), _context(work), places, work.out)
+    return {"samples": len(places)}
 
 
 def _original_outputs(work: Work) -> dict[str, Any]:
     outputs = work.task.outputs_of_original(work.name, progress=lambda line: print(line, flush=True))
     return {"samples": len(outputs)}
-
-
-def _exported_outputs(original: Source, task: PreparedTask, indices: np.ndarray, out: Path) -> np.ndarray:
-    """The original's first output for training samples, by ONNX Runtime: three times as fast as eager PyTorch."""
-    from autoopt.workers import formats
-
-    engine, deployment = engine_named("onnxruntime"), Deployment("onnxruntime", batch=TEACHER_BATCH)
-    offer = engine.offer()
-    if not offer.available:
-        raise StageError(FailureKind.UNSUPPORTED, f"ONNX Runtime is not offered here: {offer.reason}")
-    with tempfile.TemporaryDirectory(dir=out) as folder:
-        exported, artifact = Path(folder, "onnx"), Path(folder, "artifact")
-        exported.mkdir()
-        artifact.mkdir()
-        engine.build(formats.convert(original, "onnx", TEACHER_BATCH, exported), deployment, artifact)
-        session = engine.load(artifact, deployment, task.signature)
-        arrays = task.arrays("train").inputs
-        parts = []
-        for start in range(0, len(indices), TEACHER_BATCH):
-            chosen = indices[start : start + TEACHER_BATCH]
-            padded = np.resize(chosen, TEACHER_BATCH)
-            outputs = session(tuple(np.ascontiguousarray(array[padded]) for array in arrays))
-            parts.append(np.array(outputs[0][: len(chosen)], copy=True))
-        session.close()
-    return np.concatenate(parts)
 
 
 def _export(work: Work) -> dict[str, Any]:
@@ -221,7 +198,7 @@ def _measure_request(work: Work) -> dict[str, Any]:
 
 _FUNCTIONS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "technique": _technique,
-    "teacher": _teacher_outputs,
+    "teacher": _teach,
     "original": _original_outputs,
     "export": _export,
     "build": _build,

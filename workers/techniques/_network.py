@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from autoopt.workers.techniques.base import Context
+    from autoopt.workers.techniques.base import Context, Rows, Table
 
 _SEED = 0
 Tensors = tuple[torch.Tensor, ...]
@@ -20,12 +20,12 @@ Tensors = tuple[torch.Tensor, ...]
 STRUCTURE_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError)
 
 
-def take(array: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> torch.Tensor:
+def take(array: Table, rows: Rows) -> torch.Tensor:
     """A copy of some rows of a memory-mapped array, as a tensor of the same type."""
     return torch.from_numpy(np.asarray(array[rows]))
 
 
-def split_inputs(context: Context, split: str, rows: np.ndarray[Any, Any]) -> Tensors:
+def split_inputs(context: Context, split: str, rows: Rows) -> Tensors:
     """The inputs of some samples of a split, ``(len(rows), *shape)`` each."""
     return tuple(take(array, rows) for array in context.task.arrays(split).inputs)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from autoopt.workers.refusal import unsupported
+from autoopt.workers.techniques._features import WithFeatures, feature_module, kept_features
 from autoopt.workers.techniques._network import Tensors, outputs, split_inputs, take
 
 if TYPE_CHECKING:
-    from autoopt.workers.techniques.base import Context
-
-Rows = np.ndarray[Any, Any]
+    from autoopt.workers.techniques.base import Context, Rows
 
 
 @dataclass(frozen=True)
@@ -57,45 +57,48 @@ class Stream:
 
 
 class Teacher:
-    """The original network's outputs by place in the training order; what was not computed before is computed when asked."""
+    """The original network's outputs and features by place in the training order, from what was computed before where it is enough."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._given = context.teacher
-        self._computed: dict[int, torch.Tensor] = {}
-        self._network: nn.Module | None = None
+        self._taught = context.taught
 
-    def __call__(self, places: Rows, inputs: Tensors) -> torch.Tensor:
-        """Outputs for the samples at these places, whose inputs are given."""
-        if self._given is not None and int(places.max()) < len(self._given):
-            return take(self._given, places)
-        missing = [index for index, place in enumerate(places.tolist()) if not self._knows(place)]
-        if missing:
-            rows = torch.tensor(missing)
-            found = outputs(self._original(), tuple(tensor[rows] for tensor in inputs), self._context)[0]
-            self._computed.update(zip(places[missing].tolist(), found, strict=True))
-        return torch.stack([self._known(place) for place in places.tolist()])
+    def lesson(self, places: Rows, inputs: Tensors, *, features: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Outputs for the samples at these places, whose inputs are given; with what is kept of their features, if asked for."""
+        taught = self._taught
+        if taught is None or int(places.max()) >= len(taught.outputs) or (features and taught.features is None):
+            return self._compute(places, inputs, features=features)
+        kept = take(taught.features, places).float() if features and taught.features is not None else None
+        return take(taught.outputs, places), kept
 
-    def _knows(self, place: int) -> bool:
-        return place in self._computed or (self._given is not None and place < len(self._given))
+    @cached_property
+    def network(self) -> nn.Module:
+        """The original network.
 
-    def _known(self, place: int) -> torch.Tensor:
-        if self._given is not None and place < len(self._given):
-            return torch.from_numpy(np.array(self._given[place]))
-        return self._computed[place]
+        Raises:
+            StageError: UNSUPPORTED where it is no torch module.
+        """
+        from autoopt.workers import formats
+        from autoopt.workers.engines.base import Source
 
-    def _original(self) -> nn.Module:
-        if self._network is None:
-            from autoopt.workers import formats
-            from autoopt.workers.engines.base import Source
+        source = self._context.task.source
+        network = formats.load(Source(source.format, source.path, source.signature))
+        if not isinstance(network, nn.Module):
+            message = "the original network is no torch module, so it cannot teach: set distillation to 0"
+            raise unsupported(message)
+        return network.eval()
 
-            source = self._context.task.source
-            network = formats.load(Source(source.format, source.path, source.signature))
-            if not isinstance(network, nn.Module):
-                message = "the original network is no torch module, so it cannot teach: set distillation to 0"
-                raise unsupported(message)
-            self._network = network.eval()
-        return self._network
+    @cached_property
+    def _with_features(self) -> nn.Module:
+        name = feature_module(self.network, self._context)
+        assert name is not None, "whoever asks for features has seen that there are any"
+        return WithFeatures(self.network, name)
+
+    def _compute(self, places: Rows, inputs: Tensors, *, features: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if not features:
+            return outputs(self.network, inputs, self._context)[0], None
+        answer, found = outputs(self._with_features, inputs, self._context)
+        return answer, kept_features(found, places)
 
 
 def training_batch(context: Context, places: Rows) -> tuple[Tensors, torch.Tensor]:

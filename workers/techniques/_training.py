@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from torch import nn
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records.environment import cpu_flags
+from autoopt.workers.techniques._features import comparable, tapped, unexplained
 from autoopt.workers.techniques._layout import channels_last, laid_out
 from autoopt.workers.techniques._losses import distillation_loss
 from autoopt.workers.techniques._network import Tensors, call
@@ -21,7 +24,7 @@ from autoopt.workers.techniques._samples import Stream, Teacher, training_batch
 from autoopt.workers.techniques._validation import VALIDATION_SAMPLES, validate
 
 if TYPE_CHECKING:
-    from autoopt.workers.techniques.base import Context, Facts
+    from autoopt.workers.techniques.base import Context, Facts, Rows
 
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Without such instructions BF16 is emulated: 13 times slower than FP32 on an AVX2 machine."""
@@ -29,6 +32,10 @@ WARM_UP = 0.1
 """The share of the steps in which the learning rate rises."""
 WARM_UP_STEPS = 200
 """At most."""
+FEATURES_WEIGHT, OUTPUTS_WEIGHT = 3.0, 0.03
+"""Where features are learnt, the outputs only keep what follows the features in step,"""
+OUTPUTS_COUNT_FROM = 0.7
+"""until this share of the steps; then their weight grows to one."""
 CHECKED_COST = 20
 """Training samples for each validation sample from which a validation at each quarter costs under 5 %."""
 
@@ -39,6 +46,7 @@ class Recipe:
 
     epochs: float
     offset: float
+    target: str
     rate: float
     distillation: float
     temperature: float
@@ -69,11 +77,12 @@ def recover(model: nn.Module, context: Context, recipe: Recipe) -> tuple[nn.Modu
     with channels_last(model, context.signature) as images:
         estimate_statistics(model, context, stream, recipe.batch, images=images)
         started = time.monotonic()
-        losses, best, validated_s = _train(model, context, recipe, stream, images=images)
+        losses, best, validated_s, target = _train(model, context, recipe, stream, images=images)
         seconds = time.monotonic() - started - validated_s
     return model, {
         "score": best,
         "loss": _mean_of_last(losses),
+        "target": target,
         "samples": stream.length,
         "steps": len(losses),
         "seconds_per_epoch": seconds * stream.size / stream.length,
@@ -81,11 +90,69 @@ def recover(model: nn.Module, context: Context, recipe: Recipe) -> tuple[nn.Modu
     }
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a recovery makes small: the distance to the original's features and outputs, and the task's own loss."""
+
+    context: Context
+    recipe: Recipe
+    teacher: Teacher | None
+    features: str | None
+    """The module whose output is compared with the original's features; None where outputs alone are."""
+
+    @classmethod
+    def of(cls, model: nn.Module, context: Context, recipe: Recipe) -> Objective:
+        """For this network; by outputs alone where its features have another shape than the original's."""
+        teacher = Teacher(context) if recipe.distillation > 0 else None
+        if teacher is None or recipe.target == "outputs":
+            return cls(context, recipe, teacher, None)
+        return cls(context, recipe, teacher, comparable(model, teacher.network, context))
+
+    @property
+    def target(self) -> str:
+        """What is learnt, in a word."""
+        return "features" if self.features else "outputs" if self.teacher else "labels"
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[Sequence[torch.Tensor]]:
+        """The features that the network last computed, in a list; always empty where they are not compared."""
+        if self.features is None:
+            yield ()
+        else:
+            with tapped(model, self.features) as last:
+                yield last
+
+    def loss(self, answer: Answer, inputs: Tensors, places: Rows, targets: torch.Tensor, done: float) -> torch.Tensor:
+        """Of a batch, a scalar. ``done``: the share of the steps that have been made."""
+        weight = self.recipe.distillation
+        loss = torch.zeros(())
+        if weight < 1:
+            loss = loss + (1 - weight) * self.context.task.loss(answer.outputs, targets)
+        if self.teacher is None:
+            return loss
+        outputs, features = self.teacher.lesson(places, inputs, features=self.features is not None)
+        loss = loss + weight * distillation_loss(answer.outputs, outputs, targets, self.recipe.temperature)
+        if features is None:
+            return loss
+        late = max(0.0, (done - OUTPUTS_COUNT_FROM) / (1 - OUTPUTS_COUNT_FROM))
+        share = float(OUTPUTS_WEIGHT ** (1 - late))
+        return FEATURES_WEIGHT * unexplained(answer.features[0], features, places) + share * loss
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network makes of a batch."""
+
+    outputs: torch.Tensor
+    features: Sequence[torch.Tensor]
+    """One tensor, or none where they are not compared."""
+
+
 def _train(
     model: nn.Module, context: Context, recipe: Recipe, stream: Stream, *, images: bool
-) -> tuple[list[float], float, float]:
-    """The losses, the best score, and the seconds that validating took."""
-    teacher = Teacher(context) if recipe.distillation > 0 else None
+) -> tuple[list[float], float, float, str]:
+    """The losses, the best score, the seconds that validating took, and what was learnt."""
+    objective = Objective.of(model, context, recipe)
     optimizer = _optimizer(model, recipe)
     steps = stream.steps(recipe.batch)
     checks = _check_points(steps, stream.length, context)
@@ -97,8 +164,10 @@ def _train(
             group["lr"] = recipe.rate_at(step, steps)
         inputs, targets = training_batch(context, places)
         inputs = laid_out(inputs, images=images)
-        taught = teacher(places, inputs) if teacher else None
-        losses.append(_step(model, inputs, targets, taught, optimizer, recipe, context))
+        with objective.watching(model) as features:
+            answer = Answer(_outputs(model, inputs, context), features)
+            loss = objective.loss(answer, inputs, places, targets, step / steps)
+        losses.append(_step(loss, optimizer, recipe))
         if step + 1 in checks:
             began = time.monotonic()
             score = validate(model, context, images=images)
@@ -109,27 +178,15 @@ def _train(
     if kept is not None:
         model.load_state_dict(kept)
     model.eval()
-    return losses, best, validated_s
+    return losses, best, validated_s, objective.target
 
 
-def _step(
-    model: nn.Module,
-    inputs: Tensors,
-    targets: torch.Tensor,
-    taught: torch.Tensor | None,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    context: Context,
-) -> float:
+def _outputs(model: nn.Module, inputs: Tensors, context: Context) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=bool(BF16_FLAGS & cpu_flags())):
-        outputs = call(model, inputs, context)[0]
-    outputs = outputs.float()
-    weight = recipe.distillation
-    loss = torch.zeros(())
-    if weight < 1:
-        loss = loss + (1 - weight) * context.task.loss(outputs, targets)
-    if taught is not None:
-        loss = loss + weight * distillation_loss(outputs, taught, targets, recipe.temperature)
+        return call(model, inputs, context)[0].float()
+
+
+def _step(loss: torch.Tensor, optimizer: torch.optim.Optimizer, recipe: Recipe) -> float:
     value = loss.item()
     if not math.isfinite(value):
         message = f"the loss became {value}: lower the learning rate ({recipe.rate:g})"

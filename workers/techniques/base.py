@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from autoopt.records import Params, Signature
     from autoopt.task.prepared import PreparedTask
 
+    Rows: TypeAlias = np.ndarray[Any, Any]
+    """Row numbers, ``(N,)``."""
+
+KEPT_FEATURES = 4096
+"""What is kept of a sample's features, at most: 8 kB."""
 Facts: TypeAlias = Mapping[str, bool | int | float | str]
 
 
@@ -48,6 +53,28 @@ class Parameter:
         return f"{self.low} to {self.high}"
 
 
+class Table(Protocol):
+    """Rows by number, as a NumPy array gives them."""
+
+    def __len__(self) -> int:
+        """How many rows."""
+        ...
+
+    def __getitem__(self, rows: Rows, /) -> np.ndarray[Any, Any]:
+        """A copy of some rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What the original network made of the first samples of ``task.training_order``, computed once and cached."""
+
+    outputs: Table
+    """Its first output, ``(N, ...)``."""
+    features: Table | None = None
+    """What is kept of the features from which it was computed, ``(N, KEPT_FEATURES)`` or fewer; None where it has none."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a technique may use besides the network itself."""
@@ -55,9 +82,8 @@ class Context:
     task: PreparedTask
     """Data, metric, the original network, the teacher's outputs. Never the test split."""
     signature: Signature
-    teacher: np.ndarray | None
-    """The original network's outputs for the samples ``task.training_order[: len(teacher)]``, computed once and cached;
-    given to techniques with ``needs_training``."""
+    taught: Taught | None
+    """Given to techniques with ``needs_training``."""
     seed: int
     threads: int
     progress: Callable[[str], None]

@@ -1,8 +1,8 @@
 """Training after a cut: the weights learn to do without what was removed.
 
-The original network is the teacher (Hinton et al. 2015): its outputs say more about a sample than the label does, and they cost
-nothing, because they were computed once. A recovery is short, so what counts is that it starts right (normalization statistics
-of the new structure) and ends at a learning rate of zero.
+The original network is the teacher (Hinton et al. 2015): its features and outputs say more about a sample than the label does, and
+they cost nothing, because they were computed once. A recovery is short, so what counts is that it starts right (normalization
+statistics of the new structure) and ends at a learning rate of zero.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Recovery(Technique):
     """Distillation from the original network together with the task's own loss."""
 
     name = "recovery"
+    version = 2
     needs_training = True
     needs = ("train",)
     parameters = (
@@ -28,7 +29,13 @@ class Recovery(Technique):
             "epochs", 1.0, low=0.001, high=1000.0, about="Passes over the training data; may be a fraction of one."
         ),
         Parameter("offset", 0.0, low=0.0, high=1000.0, about="Epochs of the data order that earlier recoveries used."),
-        Parameter("rate", 0.05, low=1e-6, high=10.0, about="The peak of the learning rate."),
+        Parameter(
+            "target",
+            "features",
+            choices=("features", "outputs"),
+            about="What of the original is learnt: its features, where the network has them in their shape, or its outputs alone.",
+        ),
+        Parameter("rate", 0.1, low=1e-6, high=10.0, about="The peak of the learning rate."),
         Parameter(
             "distillation", 0.7, low=0.0, high=1.0, about="The weight of the teacher's loss; the rest is the task's."
         ),
@@ -44,7 +51,7 @@ class Recovery(Technique):
     def apply(self, model: Any, params: Params, context: Context) -> tuple[Any, Facts]:
         """See `Technique.apply`.
 
-        Facts: score (on validation, in PyTorch), loss (mean of the last tenth), samples, seconds_per_epoch, steps, threads.
+        Facts: score (on validation, in PyTorch), loss (mean of the last tenth), target, samples, seconds_per_epoch, steps, threads.
         """
         values = checked_params(self, params)
         from autoopt.workers.techniques._training import Recipe, recover

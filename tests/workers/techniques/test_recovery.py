@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,21 @@ from torch.nn import functional as F
 from autoopt.errors import FailureKind, StageError
 from autoopt.testing.networks import ResidualCNN
 from autoopt.workers import formats
+from autoopt.workers.stages.teaching import teach
 from autoopt.workers.techniques import technique
 from autoopt.workers.techniques._losses import distillation_loss
 from autoopt.workers.techniques._samples import Stream, Teacher, training_batch
 from autoopt.workers.techniques._training import Recipe
 from autoopt.workers.techniques._validation import validate
-from autoopt.workers.techniques.base import Context
+from autoopt.workers.techniques.base import Context, Taught
 
 RECOVERY = technique("recovery")
 BRIEF = {"epochs": 0.1, "batch": 32, "rate": 0.05}
 
 
-def teacher_outputs(context: Context, samples: int) -> np.ndarray[Any, Any]:
-    rows = np.asarray(context.task.training_order)[:samples]
-    original = formats.load(context.task.source)
-    with torch.inference_mode():
-        found: np.ndarray[Any, Any] = original(torch.from_numpy(context.task.arrays("train").inputs[0][rows])).numpy()
-    return found
+def taught(context: Context, samples: int, folder: Path) -> Taught:
+    teach(formats.load(context.task.source), context, np.arange(samples), folder)
+    return Taught(np.load(folder / "outputs.npy"), np.load(folder / "features.npy"))
 
 
 def test_a_pruned_network_regains_its_accuracy(network: ResidualCNN, context: Context) -> None:
@@ -78,20 +77,29 @@ def context_with_nan(context: Context) -> Context:
     )
 
 
-def test_teacher_outputs_given_or_computed_train_the_same(network: ResidualCNN, context: Context) -> None:
-    given = replace(context, teacher=teacher_outputs(context, 60))
+@pytest.mark.parametrize("target", ["features", "outputs"])
+def test_a_teacher_s_answers_given_or_computed_train_the_same(
+    target: str, network: ResidualCNN, context: Context, tmp_path: Path
+) -> None:
+    given = replace(context, taught=taught(context, 110, tmp_path))
     weights = [
-        RECOVERY.apply(formats.load(context.task.source), BRIEF, each)[0].classifier.weight for each in (given, context)
+        RECOVERY.apply(formats.load(context.task.source), {**BRIEF, "target": target}, each)[0].classifier.weight
+        for each in (given, context)
     ]
-    torch.testing.assert_close(*weights)
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
 
 
-def test_the_teacher_s_rows_are_those_of_the_samples_in_every_pass(context: Context) -> None:
-    everything = teacher_outputs(context, 1100)
-    teacher = Teacher(replace(context, teacher=everything[:300]))
+def test_the_teacher_s_rows_are_those_of_the_samples_in_every_pass(context: Context, tmp_path: Path) -> None:
+    everything = taught(context, 1100, tmp_path)
+    assert everything.features is not None
+    teacher = Teacher(replace(context, taught=Taught(everything.outputs[:300], everything.features[:300])))
     for places in list(Stream.of(1100, 0.9, 0.3, seed=3).batches(64)):
         inputs, _ = training_batch(context, places)
-        torch.testing.assert_close(teacher(places, inputs), torch.from_numpy(everything[places]), rtol=1e-4, atol=1e-4)
+        answers, features = teacher.lesson(places, inputs, features=True)
+        torch.testing.assert_close(answers, torch.from_numpy(everything.outputs[places]), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            features, torch.from_numpy(everything.features[places]).float(), rtol=1e-2, atol=1e-2
+        )
 
 
 def test_the_first_pass_goes_by_the_training_order_and_an_offset_goes_on_where_it_ended() -> None:
@@ -114,7 +122,7 @@ def test_no_batch_is_tiny(samples: int, sizes: list[int]) -> None:
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
-    recipe = Recipe(1.0, 0.0, 0.5, 0.5, 2.0, 32, 1.0, "sgd", 0.0)
+    recipe = Recipe(1.0, 0.0, "outputs", 0.5, 0.5, 2.0, 32, 1.0, "sgd", 0.0)
     rates = [recipe.rate_at(step, 100) for step in range(100)]
     peak = rates.index(max(rates))
     assert max(rates) == pytest.approx(0.5)
