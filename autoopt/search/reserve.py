@@ -17,6 +17,8 @@ _PARTS, _SLACK = (1.0, 0.75, 0.5, 0.25, 0.1), 0.05
 # Kept back before anything is known: what confirming so many configs takes that are on average so much faster than the
 # original (which is confirmed early), but no more than a share of the budget.
 _CONFIGS, _FASTER, _SHARE, _AT_LEAST_S = 12, 8.0, 0.2, 15.0
+# A long job can afford to be careful: a machine gets slower, a front longer, and half of a test split tells half as much.
+_CAREFUL, _CAREFUL_SHARE = 2.0, 0.07
 
 
 def cost_s(configs: Sequence[Config], samples: int) -> float:
@@ -45,7 +47,9 @@ def reserve_s(clock: BudgetClock, task: PreparedTask) -> float:
     """Seconds kept back for the end; 0 where time is no limit."""
     if clock.budget.seconds is None:
         return 0.0
-    return max(min(_needed_s(task), _most_s(clock.budget.seconds)), _AT_LEAST_S)
+    needed = _needed_s(task)
+    careful = min(_CAREFUL * needed, _CAREFUL_SHARE * clock.budget.seconds)
+    return max(min(max(needed, careful), _most_s(clock.budget.seconds)), _AT_LEAST_S)
 
 
 def confirms_by_all(clock: BudgetClock, task: PreparedTask) -> bool:

@@ -79,7 +79,12 @@ def test_a_slow_network_keeps_back_no_more_than_a_share_of_the_budget(
     assert reserve_s(clock, task(test, 100 * sample_ms)) == pytest.approx(0.2 * seconds)
 
 
-def test_a_fast_network_keeps_back_what_confirming_takes() -> None:
-    clock = BudgetClock(Budget(3600.0))
-    assert reserve_s(clock, task(1000, 1.0)) < 100.0
+def test_a_fast_network_keeps_back_about_what_confirming_takes() -> None:
+    assert reserve_s(BudgetClock(Budget(600.0)), task(1000, 1.0)) < 100.0
+    assert reserve_s(BudgetClock(Budget(3600.0)), task(1000, 1.0)) < 150.0
     assert reserve_s(BudgetClock(Budget(candidates=60)), task(1000, 1.0)) == 0.0
+
+
+def test_a_long_job_keeps_more_back_than_it_needs() -> None:
+    short, long = (reserve_s(BudgetClock(Budget(seconds=seconds)), task(5000, 2.0)) for seconds in (600.0, 1800.0))
+    assert short < long <= 2 * short

@@ -68,8 +68,12 @@ class Inductor(Engine):
         dtype = torch_dtype(deployment.precision)
         module = formats.Positional(formats.load(source), source.signature).to(dtype)
         inputs = cast_inputs(formats.example_inputs(source.signature, deployment.batch), dtype)
-        # One compile thread: a pool of compile workers would outlive the build.
-        settings = {"freezing": True, "cpp.threads": deployment.threads, "compile_threads": 1}
+        settings = {
+            "freezing": True,
+            "cpp.threads": deployment.threads,
+            "compile_threads": 1,  # a pool of compile workers would outlive the build
+            "cpp_cache_precompile_headers": False,  # they pay after many builds, and leave 300 MB
+        }
         with refusing("Inductor cannot compile the network"), torch.no_grad(), config.patch(settings), _quiet():
             exported = torch.export.export(module, inputs, strict=False)
             aoti_compile_and_package(exported, package_path=str(out / FILE))

@@ -169,7 +169,7 @@ def call(function: str, request: JSON, limits: Limits, preload: Preload, log: Pa
 
     Args:
         function: ``"module:name"``; takes the request, returns JSON. Imported in the child, with the caller's import path,
-            environment variables and working folder. Its folder for temporary files is gone when it ends, however it ends.
+            environment variables and working folder. What it leaves in its folder for temporary files is removed when it has ended.
         request: JSON.
         limits: of time, memory, cores and threads, for the function and everything that it starts.
         preload: what the warmed parent imports. Parents are kept by it.
@@ -244,13 +244,11 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _request(function: str, request: JSON, limits: Limits, temporary: str) -> dict[str, JSON]:
-    # What Inductor has compiled serves its later builds, so this stays.
-    kept = {"TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir(), f"autoopt-inductor-{os.getuid()}"))}
     return {
         "function": function,
         "request": request,
         "limits": to_json(limits),
-        "environment": kept | dict(os.environ) | {"TMPDIR": temporary},
+        "environment": {**os.environ, "TMPDIR": temporary},
         "folder": str(Path.cwd()),
         "path": [str(Path(entry).absolute()) for entry in sys.path],
     }

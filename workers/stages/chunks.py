@@ -1,4 +1,4 @@
-"""A long table that was computed a chunk at a time."""
+"""What the teacher makes of the training samples, in files that were computed a chunk at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+OUTPUTS, FEATURES = "outputs.npy", "features.npy"
 
 
 class Chunked:

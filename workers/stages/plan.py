@@ -25,7 +25,7 @@ from autoopt.workers.engines.base import Engine
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.techniques import technique as technique_named
-from autoopt.workers.techniques.base import KEPT_FEATURES, Technique
+from autoopt.workers.techniques.base import FEATURES_VERSION, KEPT_FEATURES, Technique
 from autoopt.workers.techniques.checks import checked_params
 
 # The teacher's outputs and features are computed a chunk at a time: enough to share, small enough not to compute what nobody reads.
@@ -131,7 +131,8 @@ def teachers(epochs: float, setup: Setup) -> Iterable[Stage]:
             parents=(setup.task_key,),
             role=Role.TRAINER,
             timeout_s=setup.stage_timeout_s,
-            salt={"packages": versions(("torch", "onnxruntime"))},
+            # NumPy draws those that are kept.
+            salt={"version": FEATURES_VERSION, "packages": versions(("torch", "onnx", "onnxruntime", "numpy"))},
         )
 
 

@@ -18,11 +18,10 @@ from autoopt.records import Deployment, from_json, to_json
 from autoopt.task.prepared import PreparedTask
 from autoopt.workers.engines import engine as engine_named
 from autoopt.workers.engines.base import Source
-from autoopt.workers.stages.chunks import Chunked
+from autoopt.workers.stages.chunks import FEATURES, OUTPUTS, Chunked
 from autoopt.workers.techniques.base import Context, Taught
 
 FACTS = "facts.json"
-OUTPUTS, FEATURES = "outputs.npy", "features.npy"
 # So many validation samples tell an artifact that computes something else from the network it was built from.
 FIDELITY_SAMPLES = 256
 

@@ -17,13 +17,14 @@ from autoopt.records import Deployment
 from autoopt.workers.engines import engine as engine_named
 from autoopt.workers.engines.base import Source
 from autoopt.workers.formats.export import export_onnx
+from autoopt.workers.refusal import unsupported
+from autoopt.workers.stages.chunks import FEATURES, OUTPUTS
 from autoopt.workers.techniques._features import WithFeatures, feature_module, kept_features, stored_features
 from autoopt.workers.techniques._network import Tensors, outputs, split_inputs
 
 if TYPE_CHECKING:
     from autoopt.workers.techniques.base import Context, Rows
 
-OUTPUTS, FEATURES = "outputs.npy", "features.npy"
 BATCH = 16
 
 Run: TypeAlias = Callable[[Tensors], Tensors]
@@ -41,6 +42,9 @@ def teach(network: nn.Module, context: Context, places: Rows, out: Path) -> None
             answers.append(answer.float().numpy())
             if name is not None:
                 kept.append(stored_features(kept_features(rest[0], chosen)))
+    if kept and sum(map(len, kept)) != len(places):
+        message = f"{name} leaves features for {sum(map(len, kept))} samples of {len(places)}"
+        raise unsupported(message)
     np.save(out / OUTPUTS, np.concatenate(answers))
     if kept:
         np.save(out / FEATURES, np.concatenate(kept))

@@ -7,7 +7,7 @@ it. It learns up to four times as fast as from the outputs (Romero et al. 2015, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,46 +17,54 @@ import torch
 from torch import nn
 
 from autoopt.workers.formats import flat_tensors
-from autoopt.workers.techniques._network import Tensors, example, outputs
+from autoopt.workers.techniques._network import Tensors, call, example
 from autoopt.workers.techniques.base import KEPT_FEATURES
 
 if TYPE_CHECKING:
     from autoopt.workers.techniques.base import Context, Rows
 
 _SEED = 0
-_EXAMPLES = 3
+_EXAMPLES = 7
+"""No dimension is likely to be as long by chance."""
 
 
 def feature_module(model: nn.Module, context: Context) -> str | None:
     """The name of the module whose output is the network's features: the last that leaves more than a vector a sample.
 
-    Where none does, the last that leaves a vector; never one whose output looks like the network's own. None where there is none.
+    Where none does, the last that leaves a vector. The network's first output has to depend on it, and look different from it.
+    None where there is none.
     """
-    inputs = example(context, _EXAMPLES)
-    left: list[tuple[str, Any]] = []
+    left: dict[str, torch.Tensor] = {}
 
     def note(name: str, _: nn.Module, __: Any, result: Any) -> None:
-        left.append((name, result))
+        left.pop(name, None)  # of several calls the last counts
+        left.update((name, tensor) for tensor in flat_tensors(result)[:1])
 
     handles = [module.register_forward_hook(partial(note, name)) for name, module in model.named_modules() if name]
     try:
-        answer = outputs(model, inputs, context)[0]
+        answer = _with_gradients(model, context)
     finally:
         for handle in handles:
             handle.remove()
-    found = [(name, first) for name, result in left for first in flat_tensors(result)[:1] if _may_be(first, answer)]
-    vectors = [name for name, _ in found]
-    maps = [name for name, tensor in found if max(tensor.shape[2:], default=1) > 1]
-    return next(reversed(maps or vectors), None)
+    vectors = [name for name, tensor in left.items() if _may_be(tensor, answer)]
+    maps = [name for name in vectors if max(left[name].shape[2:], default=1) > 1]
+    return next((name for name in reversed(maps or vectors) if _leads_to(left[name], answer)), None)
+
+
+def _with_gradients(model: nn.Module, context: Context) -> torch.Tensor:
+    """The first output for some examples, in eval mode."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    with torch.enable_grad():
+        return call(model.eval(), example(context, _EXAMPLES), context)[0]
 
 
 def _may_be(tensor: torch.Tensor, answer: torch.Tensor) -> bool:
-    return (
-        tensor.is_floating_point()
-        and tensor.dim() > 1
-        and tensor.shape[0] == _EXAMPLES
-        and tensor.shape != answer.shape
-    )
+    return tensor.requires_grad and tensor.dim() > 1 and tensor.shape[0] == _EXAMPLES and tensor.shape != answer.shape
+
+
+def _leads_to(tensor: torch.Tensor, answer: torch.Tensor) -> bool:
+    return torch.autograd.grad(answer.sum(), tensor, retain_graph=True, allow_unused=True)[0] is not None
 
 
 @contextmanager
@@ -110,16 +118,26 @@ def stored_features(features: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def comparable(model: nn.Module, original: nn.Module, context: Context) -> str | None:
-    """The name of the module that leaves the network's features; None where the original's have another shape, or there are none."""
-    names = [feature_module(network, context) for network in (model, original)]
-    if names[0] is None or names[1] is None:
+    """The name of the module that leaves the network's features, where it can learn by them alone.
+
+    That is, where they have the shape of the original's, and all that they do not depend on is as it is in the original. Else None.
+    """
+    ours, theirs = feature_module(model, context), feature_module(original, context)
+    if ours is None or theirs is None:
         return None
-    inputs = example(context, _EXAMPLES)
-    ours, theirs = (
-        outputs(WithFeatures(network, str(name)), inputs, context)[1].shape
-        for network, name in zip((model, original), names, strict=True)
+    return ours if _anatomy(model, ours, context) == _anatomy(original, theirs, context) else None
+
+
+def _anatomy(model: nn.Module, name: str, context: Context) -> tuple[torch.Size, dict[str, torch.Size]]:
+    """The shape of the features, and of each parameter that they do not depend on."""
+    with tapped(model, name) as last:
+        _with_gradients(model, context)
+    named = [(key, parameter) for key, parameter in model.named_parameters() if parameter.requires_grad]
+    gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+        last[0].sum(), [parameter for _, parameter in named], allow_unused=True
     )
-    return names[0] if ours == theirs else None
+    beside = {key: weights.shape for (key, weights), found in zip(named, gradients, strict=True) if found is None}
+    return last[0].shape, beside
 
 
 def unexplained(features: torch.Tensor, taught: torch.Tensor, places: Rows) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The stream of training samples, and the teacher's outputs for them."""
+"""The stream of training samples, and what the teacher makes of them."""
 
 from __future__ import annotations
 
@@ -72,33 +72,37 @@ class Teacher:
         return take(taught.outputs, places), kept
 
     @cached_property
-    def network(self) -> nn.Module:
-        """The original network.
-
-        Raises:
-            StageError: UNSUPPORTED where it is no torch module.
-        """
-        from autoopt.workers import formats
-        from autoopt.workers.engines.base import Source
-
-        source = self._context.task.source
-        network = formats.load(Source(source.format, source.path, source.signature))
-        if not isinstance(network, nn.Module):
-            message = "the original network is no torch module, so it cannot teach: set distillation to 0"
-            raise unsupported(message)
-        return network.eval()
+    def _network(self) -> nn.Module:
+        return original_network(self._context)
 
     @cached_property
     def _with_features(self) -> nn.Module:
-        name = feature_module(self.network, self._context)
+        name = feature_module(self._network, self._context)
         assert name is not None, "whoever asks for features has seen that there are any"
-        return WithFeatures(self.network, name)
+        return WithFeatures(self._network, name)
 
     def _compute(self, places: Rows, inputs: Tensors, *, features: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         if not features:
-            return outputs(self.network, inputs, self._context)[0], None
+            return outputs(self._network, inputs, self._context)[0], None
         answer, found = outputs(self._with_features, inputs, self._context)
         return answer, kept_features(found, places)
+
+
+def original_network(context: Context) -> nn.Module:
+    """The original network, in eval mode.
+
+    Raises:
+        StageError: UNSUPPORTED where it is no torch module.
+    """
+    from autoopt.workers import formats
+    from autoopt.workers.engines.base import Source
+
+    source = context.task.source
+    network = formats.load(Source(source.format, source.path, source.signature))
+    if not isinstance(network, nn.Module):
+        message = "the original network is no torch module, so it cannot teach: set distillation to 0"
+        raise unsupported(message)
+    return network.eval()
 
 
 def training_batch(context: Context, places: Rows) -> tuple[Tensors, torch.Tensor]:

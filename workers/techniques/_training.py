@@ -20,7 +20,7 @@ from autoopt.workers.techniques._layout import channels_last, laid_out
 from autoopt.workers.techniques._losses import distillation_loss
 from autoopt.workers.techniques._network import Tensors, call
 from autoopt.workers.techniques._normalization import estimate_statistics
-from autoopt.workers.techniques._samples import Stream, Teacher, training_batch
+from autoopt.workers.techniques._samples import Stream, Teacher, original_network, training_batch
 from autoopt.workers.techniques._validation import VALIDATION_SAMPLES, validate
 
 if TYPE_CHECKING:
@@ -76,13 +76,14 @@ def recover(model: nn.Module, context: Context, recipe: Recipe) -> tuple[nn.Modu
         parameter.requires_grad_(parameter.is_floating_point())
     with channels_last(model, context.signature) as images:
         estimate_statistics(model, context, stream, recipe.batch, images=images)
+        objective = Objective.of(model, context, recipe)
         started = time.monotonic()
-        losses, best, validated_s, target = _train(model, context, recipe, stream, images=images)
+        losses, best, validated_s = _train(model, recipe, stream, objective, images=images)
         seconds = time.monotonic() - started - validated_s
     return model, {
         "score": best,
         "loss": _mean_of_last(losses),
-        "target": target,
+        "target": objective.target,
         "samples": stream.length,
         "steps": len(losses),
         "seconds_per_epoch": seconds * stream.size / stream.length,
@@ -103,10 +104,15 @@ class Objective:
     @classmethod
     def of(cls, model: nn.Module, context: Context, recipe: Recipe) -> Objective:
         """For this network; by outputs alone where its features have another shape than the original's."""
-        teacher = Teacher(context) if recipe.distillation > 0 else None
-        if teacher is None or recipe.target == "outputs":
-            return cls(context, recipe, teacher, None)
-        return cls(context, recipe, teacher, comparable(model, teacher.network, context))
+        if recipe.distillation == 0:
+            return cls(context, recipe, None, None)
+        features = recipe.target == "features"
+        return cls(
+            context,
+            recipe,
+            Teacher(context),
+            comparable(model, original_network(context), context) if features else None,
+        )
 
     @property
     def target(self) -> str:
@@ -149,10 +155,10 @@ class Answer:
 
 
 def _train(
-    model: nn.Module, context: Context, recipe: Recipe, stream: Stream, *, images: bool
-) -> tuple[list[float], float, float, str]:
-    """The losses, the best score, the seconds that validating took, and what was learnt."""
-    objective = Objective.of(model, context, recipe)
+    model: nn.Module, recipe: Recipe, stream: Stream, objective: Objective, *, images: bool
+) -> tuple[list[float], float, float]:
+    """The losses, the best score, and the seconds that validating took."""
+    context = objective.context
     optimizer = _optimizer(model, recipe)
     steps = stream.steps(recipe.batch)
     checks = _check_points(steps, stream.length, context)
@@ -178,7 +184,7 @@ def _train(
     if kept is not None:
         model.load_state_dict(kept)
     model.eval()
-    return losses, best, validated_s, objective.target
+    return losses, best, validated_s
 
 
 def _outputs(model: nn.Module, inputs: Tensors, context: Context) -> torch.Tensor:

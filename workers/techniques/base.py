@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 KEPT_FEATURES = 4096
 """What is kept of a sample's features, at most: 8 kB."""
+FEATURES_VERSION = 1
+"""Part of the key of what is kept: raise it when other features are."""
 Facts: TypeAlias = Mapping[str, bool | int | float | str]
 
 
@@ -80,7 +82,7 @@ class Context:
     """What a technique may use besides the network itself."""
 
     task: PreparedTask
-    """Data, metric, the original network, the teacher's outputs. Never the test split."""
+    """Data, metric, the original network. Never the test split."""
     signature: Signature
     taught: Taught | None
     """Given to techniques with ``needs_training``."""

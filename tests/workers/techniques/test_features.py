@@ -73,16 +73,92 @@ class Linear(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(64, 3))
 
 
+class SharedActivation(nn.Module):
+    """One module leaves the map first, the answer last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3)
+        self.head = nn.Linear(4, 3)
+        self.activation = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = self.activation(self.convolution(x)).mean((2, 3))
+        return self.activation(self.head(pooled))  # type: ignore[no-any-return]
+
+
+class TwoHeads(nn.Module):
+    """The second output has a map of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(1, 4, 3)
+        self.head = nn.Linear(4, 3)
+        self.decoder = nn.Conv2d(4, 5, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = self.body(x)
+        return self.head(maps.mean((2, 3))), self.decoder(maps)
+
+
+class Tabular(nn.Module):
+    """The blocks that may go stand behind the last map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Conv2d(1, 4, 3)
+        self.blocks = nn.ModuleList([Residual() for _ in range(4)])
+        self.head = nn.Linear(144, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.embedding(x).flatten(1)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.head(hidden)  # type: ignore[no-any-return]
+
+
+class Residual(nn.Module):
+    """A block of vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(144, 144)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.relu(self.inner(x))
+
+
+def context_of(model: nn.Module, folder: Path) -> Context:
+    signature = Signature("array", (TensorSpec("x", (1, 8, 8), "float32"),))
+    data = {split: random_arrays(signature, 16, seed=1) for split in ("train", "calibration", "validation")}
+    return memory_context(model, signature, data, folder)
+
+
 @pytest.mark.parametrize(
-    ("network", "expected"), [(Pooled, "body"), (Perceptron, "2"), (Encoder, "blocks.1"), (Linear, "0")]
+    ("network", "expected"),
+    [
+        (Pooled, "body"),
+        (Perceptron, "2"),
+        (Encoder, "blocks.1"),
+        (Linear, None),
+        (SharedActivation, "convolution"),
+        (TwoHeads, "body"),
+        (Tabular, "embedding"),
+    ],
 )
 def test_the_features_are_what_the_last_module_before_the_answer_leaves(
-    network: Callable[[], nn.Module], expected: str, tmp_path: Path
+    network: Callable[[], nn.Module], expected: str | None, tmp_path: Path
 ) -> None:
-    signature = Signature("array", (TensorSpec("x", (1, 8, 8), "float32"),))
-    data = {split: random_arrays(signature, 8, seed=1) for split in ("train", "calibration", "validation")}
     model = network().eval()
-    assert feature_module(model, memory_context(model, signature, data, tmp_path)) == expected
+    assert feature_module(model, context_of(model, tmp_path)) == expected
+
+
+def test_what_the_features_do_not_depend_on_has_to_be_the_original_s(tmp_path: Path) -> None:
+    model = Tabular().eval()
+    context = context_of(model, tmp_path)
+    smaller, _ = technique("student").apply(copy.deepcopy(model), {"depth": 0.5}, context)
+    assert comparable(model, model, context) == "embedding"
+    assert comparable(smaller, model, context) is None, "the blocks that went are not in the features"
 
 
 def test_a_network_without_some_blocks_has_its_features_in_the_same_place(

@@ -17,7 +17,7 @@ from autoopt.errors import FailureKind, StageError
 from autoopt.testing.networks import ResidualCNN
 from autoopt.workers import formats
 from autoopt.workers.stages.teaching import teach
-from autoopt.workers.techniques import technique
+from autoopt.workers.techniques import _features, technique
 from autoopt.workers.techniques._losses import distillation_loss
 from autoopt.workers.techniques._samples import Stream, Teacher, training_batch
 from autoopt.workers.techniques._training import Recipe
@@ -77,15 +77,19 @@ def context_with_nan(context: Context) -> Context:
     )
 
 
-@pytest.mark.parametrize("target", ["features", "outputs"])
+@pytest.mark.parametrize(("target", "kept"), [("features", 4096), ("features", 100), ("outputs", 4096)])
 def test_a_teacher_s_answers_given_or_computed_train_the_same(
-    target: str, network: ResidualCNN, context: Context, tmp_path: Path
+    target: str, kept: int, network: ResidualCNN, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_features, "KEPT_FEATURES", kept)
     given = replace(context, taught=taught(context, 110, tmp_path))
     weights = [
         RECOVERY.apply(formats.load(context.task.source), {**BRIEF, "target": target}, each)[0].classifier.weight
         for each in (given, context)
     ]
+    assert given.taught is not None
+    assert given.taught.features is not None
+    assert given.taught.features[:1].shape == (1, min(kept, 256))
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
 
 
