@@ -72,7 +72,7 @@ class Inductor(Engine):
             "freezing": True,
             "cpp.threads": deployment.threads,
             "compile_threads": 1,  # a pool of compile workers would outlive the build
-            "cpp_cache_precompile_headers": False,  # they pay after many builds, and leave 300 MB
+            "cpp_cache_precompile_headers": False,  # they save a build no time, and leave 300 MB
         }
         with refusing("Inductor cannot compile the network"), torch.no_grad(), config.patch(settings), _quiet():
             exported = torch.export.export(module, inputs, strict=False)

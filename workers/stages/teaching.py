@@ -34,11 +34,12 @@ def teach(network: nn.Module, context: Context, places: Rows, out: Path) -> None
     """Write ``outputs.npy`` and, where the network has features, ``features.npy`` for these places of the training order."""
     name = feature_module(network, context)
     taught = network if name is None else WithFeatures(network, name)
+    order = np.asarray(context.task.training_order)
     answers, kept = [], []
     with _runner(taught, context, out) as run:
         for start in range(0, len(places), BATCH):
             chosen = places[start : start + BATCH]
-            answer, *rest = run(split_inputs(context, "train", np.asarray(context.task.training_order)[chosen]))
+            answer, *rest = run(split_inputs(context, "train", order[chosen]))
             answers.append(answer.float().numpy())
             if name is not None:
                 kept.append(stored_features(kept_features(rest[0], chosen)))
