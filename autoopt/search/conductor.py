@@ -13,12 +13,13 @@ from typing import TypeAlias
 
 from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
-from autoopt.search.desk import QUEUE_A_TRAINER, Seats
+from autoopt.search.desk import QUEUE_A_TRAINER, Outlook, Seats
 from autoopt.search.elimination import Judge, make_judge
 from autoopt.search.proposals import View, begun, make_view, new, worth_serving
+from autoopt.search.standings import network_id
 from autoopt.search.study import Asked, CandidateStudy, Decided
 from autoopt.search.waiting import WaitingRoom, merged
-from autoopt.workers.entry import Postponed, Standing
+from autoopt.workers.entry import Postponed
 
 # Starting a coordinating process costs seconds of a core, which the first config needs more: begin with few.
 AT_FIRST = 2
@@ -159,8 +160,8 @@ class Conductor:
             self._called.discard(postponed.standing.candidate.id)
             self._room.enter(Asked(number, postponed.standing.candidate), Postponed(postponed.standing, stages=earlier))
 
-    def review(self, desk: Seats) -> Standing | None:
-        """Now and then: hear who is at the training desk, and end those who wait in vain. Who will be called next."""
+    def review(self, desk: Seats) -> Outlook:
+        """Now and then: hear who is at the training desk, and end those who wait in vain. Who else will come to it."""
         with self._lock:
             if (desk.taken, desk.trained) != (self._desk.taken, self._desk.trained):
                 self._changes += 1
@@ -169,9 +170,18 @@ class Conductor:
             judge = self.judge() if len(self._room) else None
             ended = self._room.dismiss(judge, self._time_for_training()) if judge else {}
             best = self._room.best(judge, self._time_for_training()) if judge else None
+            coming = len(self._coming())
         for number, eliminated in ended.items():
             self.tell(number, eliminated)
-        return best
+        return Outlook(best, coming)
+
+    def _coming(self) -> set[str]:
+        """The networks that are being made and probed, none of which has trained."""
+        space = self._study.space
+        live = [asked.candidate for asked in self._study.running() if asked.number not in self._room]
+        trained = {network_id(space, standing.candidate) for standing in self._desk.trained}
+        new = (c for c in live if space.trained_for(c) is not None and c.id not in self._met)
+        return {network_id(space, candidate) for candidate in new} - trained
 
     def close(self) -> None:
         """The search is over: who still waits was not worth the time; where it was stopped, they wait for its going on."""

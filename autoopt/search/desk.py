@@ -25,6 +25,11 @@ MARGIN = 1.15
 """A training cut off by the end is lost: what it is expected to take may be exceeded by so much."""
 QUEUE_A_TRAINER = 1
 """So many wait here for each trainer, so that none stands idle; everybody else is postponed, and others are probed."""
+BOLD, EXPLORED = 0.2, 3
+"""A training that takes this share of the time left or more is a bet on one network: not before so many have trained, as long as
+others are on their way. After Hyperband's rule that a long run is earned against others (Li et al., JMLR 2018)."""
+PATIENCE = 0.25
+"""It waits for them no longer than this share of what it takes itself: by so much the wait can harm."""
 
 
 Network: TypeAlias = tuple[tuple[str, str], ...]
@@ -54,12 +59,26 @@ class Seats:
     """Networks as they came out of their training, each where it was last trained."""
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What those who send candidates tell the desk."""
+
+    best: Standing | None = None
+    """Who promises most of those that were postponed: nobody that promises less takes the place that it will be called to."""
+    coming: int = 0
+    """So many networks are on their way that have not trained yet."""
+
+
 @dataclass
 class _Waiting:
     promise: float
     asked_at: float
     needed_s: float
     """For the next rung."""
+    since: float
+    """When it came."""
+    bold: bool = False
+    """Whether its training is a bet that it is too early for."""
 
 
 @dataclass
@@ -97,7 +116,7 @@ class TrainingDesk:
         self._waiting: dict[str, _Waiting] = {}
         self._holds: dict[Network, _Hold] = {}
         self._trained: dict[Network, Standing] = {}
-        self._outside: Standing | None = None
+        self._outlook = Outlook()
         self._begun = False
         self._stopping = False
 
@@ -126,9 +145,9 @@ class TrainingDesk:
         """Judge by this from now on: the front has changed."""
         self._judge = judge
 
-    def expect(self, outside: Standing | None) -> None:
-        """Who promises most of those that were postponed: nobody that promises less takes the place that it will be called to."""
-        self._outside = outside
+    def expect(self, outlook: Outlook) -> None:
+        """Who else is to come."""
+        self._outlook = outlook
 
     def stop(self) -> None:
         """Tell every candidate to stop when it next asks."""
@@ -161,7 +180,10 @@ class TrainingDesk:
         name = standing.candidate.id
         self._holds.pop(_network(standing), None)
         self._forget_silent(now)
-        self._waiting[name] = waiting = _Waiting(promise, now, self._needed_s(standing))
+        needed_s = self._needed_s(standing)
+        since = self._waiting[name].since if name in self._waiting else now
+        bold = left_s is not None and needed_s > BOLD * left_s and self._explored < EXPLORED
+        self._waiting[name] = waiting = _Waiting(promise, now, needed_s, since, bold)
         # Those ahead may fall, so they are not counted; who trains now will not be interrupted.
         late_s = 0.0 if left_s is None else self._busy_s(now) + MARGIN * waiting.needed_s + RESERVE_S - left_s
         if late_s > 0:
@@ -171,7 +193,7 @@ class TrainingDesk:
         if self._place(name) >= QUEUE_A_TRAINER * self._trainers or self._better_outside(name, left_s):
             del self._waiting[name]
             return Answer(go=False, postponed=standing)
-        if len(self._leases) >= self._trainers or self._place(name) > 0 or self._held(name):
+        if len(self._leases) >= self._trainers or self._place(name) > 0 or self._held(name) or self._too_early(name):
             return Answer(go=False)
         waited = self._waiting.pop(name)
         self._leases[name] = _Lease(now, now, now + waited.needed_s, standing.next_epochs)
@@ -234,7 +256,7 @@ class TrainingDesk:
 
     def _better_outside(self, name: str, left_s: float | None) -> bool:
         """Whether one that was postponed, and has not been called yet, promises more."""
-        outside = self._outside
+        outside = self._outlook.best
         if outside is None or self._judge is None or outside.candidate.id in {*self._waiting, *self._leases}:
             return False
         paced = replace(outside, seconds_per_epoch=outside.seconds_per_epoch or self._expected_pace(outside))
@@ -243,8 +265,19 @@ class TrainingDesk:
 
     def _place(self, name: str) -> int:
         """How many of those who wait come before this one: 0 for who is next."""
-        best_first = sorted(self._waiting, key=lambda each: -self._waiting[each].promise)
+        best_first = sorted(self._waiting, key=lambda each: (self._waiting[each].bold, -self._waiting[each].promise))
         return best_first.index(name)
+
+    @property
+    def _explored(self) -> int:
+        """How many networks have trained, in this run of the job or, as far as they were measured, before."""
+        return max(len(self._trained), self._judge.networks if self._judge else 0)
+
+    def _too_early(self, name: str) -> bool:
+        """Whether a bet waits for others; the processors are theirs meanwhile."""
+        mine = self._waiting[name]
+        waited_s = self._clock() - mine.since
+        return mine.bold and self._outlook.coming > 0 and waited_s < PATIENCE * mine.needed_s
 
     def _forget_silent(self, now: float) -> None:
         self._leases = {name: lease for name, lease in self._leases.items() if now - lease.heard_at < LEASE_S}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from autoopt.records import Candidate, Eliminated
 from autoopt.search.learning import Learning, family_of, learn
-from autoopt.search.standings import Point, Row, Scale, measured, pareto
+from autoopt.search.standings import Point, Row, Scale, measured, network_id, pareto
 from autoopt.space import Space
 from autoopt.workers.entry import Standing
 
@@ -131,6 +131,8 @@ class Judge:
     scale: Scale
     learning: Learning
     space: Space
+    networks: int = 0
+    """So many were trained and measured."""
 
     @property
     def compares(self) -> bool:
@@ -192,7 +194,9 @@ def make_judge(space: Space, rows: Sequence[Row], reference: Candidate) -> Judge
     if base is None:
         return None
     scale = Scale(base.score, base.latency_ms, space.max_drop_of_interest)
-    return Judge(tuple(config.point for config in pareto(configs)), scale, learn(space, rows, scale), space)
+    trained = {network_id(space, c.candidate) for c in configs if space.trained_for(c.candidate) is not None}
+    front = tuple(config.point for config in pareto(configs))
+    return Judge(front, scale, learn(space, rows, scale), space, len(trained))
 
 
 def _rung(standing: Standing) -> str:

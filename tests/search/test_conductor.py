@@ -82,10 +82,19 @@ def test_the_most_promising_of_those_postponed_is_called_when_there_is_a_seat(st
     search.postpone(*slow, 5.5)
     search.postpone(*fast, 8.0)
     next_called = search.conductor.review(Seats())
-    assert next_called is not None
-    assert next_called.candidate == fast[1]
+    assert next_called.best is not None
+    assert next_called.best.candidate == fast[1]
     assert search.ask() == fast, "under its own number: the same candidate, not another"
     assert search.ask() == slow
+
+
+def test_the_desk_hears_how_many_networks_are_on_their_way(start: Callable[..., Search]) -> None:
+    search = start()
+    first, second = search.new_network(), search.new_network()
+    assert search.conductor.review(Seats()).coming == 2
+    assert search.conductor.review(Seats(frozenset({first[1].id}))).coming == 1, "one has come"
+    search.postpone(*second, 8.0)
+    assert search.conductor.review(Seats()).coming == 0
 
 
 def test_nobody_is_called_while_the_desk_is_full(start: Callable[..., Search]) -> None:

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from autoopt.records import Candidate, Deployment, Eliminated, Step
-from autoopt.search.desk import HOLD_S, LEASE_S, QUEUE_A_TRAINER, WAITING_S, TrainingDesk
+from autoopt.search.desk import (
+    BOLD,
+    EXPLORED,
+    HOLD_S,
+    LEASE_S,
+    PATIENCE,
+    QUEUE_A_TRAINER,
+    WAITING_S,
+    Outlook,
+    TrainingDesk,
+)
 from autoopt.search.elimination import Judgement
 from autoopt.workers.entry import Standing
 
@@ -26,6 +36,7 @@ class HandJudge:
     doomed: set[str] = field(default_factory=set)
     seconds_left: list[float | None] = field(default_factory=list)
     beside_s: float = 0.0
+    networks: int = 0
 
     def judge(self, standing: Standing, seconds_left: float | None, beside_s: float) -> Judgement:
         self.seconds_left.append(seconds_left)
@@ -227,14 +238,14 @@ def test_the_queue_is_short_and_who_promises_least_is_postponed_with_the_pace_ex
 def test_nobody_takes_the_place_of_one_that_was_postponed_and_promises_more(clock: HandClock) -> None:
     desk = desk_with(HandJudge({standing(each).candidate.id: each for each in (0.5, 0.7, 0.8, 0.9)}), clock)
     assert desk.ask(standing(0.5)).go
-    desk.expect(standing(0.8))
+    desk.expect(Outlook(standing(0.8)))
     assert desk.ask(standing(0.7)).postponed is not None
     assert desk.ask(standing(0.9)).postponed is None, "it promises more than who will be called"
     desk.leave(standing(0.9).candidate.id)
     assert desk.ask(standing(0.8)).postponed is None, "it has been called"
     assert desk.ask(standing(0.7)).postponed is not None, "it is behind who waits here"
     desk.leave(standing(0.8).candidate.id)
-    desk.expect(None)
+    desk.expect(Outlook())
     assert desk.ask(standing(0.7)).postponed is None
 
 
@@ -255,3 +266,42 @@ def test_whoever_is_next_is_never_postponed(clock: HandClock) -> None:
     assert desk.ask(standing(0.9)).postponed is not None, "of equals the last"
     desk.leave(standing(0.1).candidate.id)
     assert desk.ask(standing(0.2)).go
+
+
+def bet(clock: HandClock, left_s: float = 100.0) -> tuple[TrainingDesk, HandJudge, Standing]:
+    """A desk, and a training that takes more of the time left than one network should."""
+    judge = HandJudge()
+    long = replace(standing(0.1), seconds_per_epoch=2 * BOLD * left_s)
+    judge.promises[long.candidate.id] = 5.0
+    return desk_with(judge, clock, deadline=clock() + left_s), judge, long
+
+
+def test_a_bet_on_one_network_waits_for_others_that_are_on_their_way(clock: HandClock) -> None:
+    desk, _, long = bet(clock)
+    desk.expect(Outlook(coming=1))
+    assert not desk.ask(long).go
+    short = replace(standing(0.2), seconds_per_epoch=1.0)
+    assert desk.ask(short).go, "it promises less, and nothing is known of it"
+    desk.leave(short.candidate.id)
+    assert not desk.ask(long).go
+    desk.expect(Outlook(coming=0))
+    assert desk.ask(long).go, "nobody else comes"
+
+
+def test_a_bet_waits_no_longer_than_a_share_of_what_it_takes(clock: HandClock) -> None:
+    desk, _, long = bet(clock)
+    desk.expect(Outlook(coming=1))
+    assert not desk.ask(long).go
+    for _ in range(4):
+        clock.now += PATIENCE * 2 * BOLD * 100.0 / 4
+        last = desk.ask(long).go
+    assert last
+
+
+def test_once_enough_networks_have_trained_nobody_waits(clock: HandClock) -> None:
+    desk, judge, long = bet(clock)
+    desk.expect(Outlook(coming=1))
+    judge.networks = EXPLORED - 1
+    assert not desk.ask(long).go
+    judge.networks = EXPLORED
+    assert desk.ask(long).go
