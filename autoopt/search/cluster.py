@@ -42,7 +42,7 @@ ENVIRONMENT = {
 }
 
 
-BUILDERS, FINISHERS = 3, 2
+BUILDERS, FINISHERS = 4, 2
 """At least, though builders only get what is left over: one that compiles for half a minute must not hold up the others."""
 
 

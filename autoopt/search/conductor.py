@@ -23,6 +23,8 @@ from autoopt.workers.entry import Postponed
 
 # Starting a coordinating process costs seconds of a core, which the first config needs more: begin with few.
 AT_FIRST = 2
+# What earlier jobs on the store have decided is found there in a second or two: more processes would not be started before it is over.
+REPLAYED_AT_ONCE = 3
 # New networks that are made and probed at a time (builders have those to serve, too, that have been trained), and how many
 # may wait for each trainer: more would hardly be trained before the front has moved.
 PROBED_AT_ONCE = 3
@@ -37,9 +39,18 @@ class Conductor:
     """Thread-safe: Tune's loop asks and tells, a watcher reviews and stops."""
 
     def __init__(
-        self, study: CandidateStudy, reference: Candidate, clock: BudgetClock, listen: Listener, trainers: int = 1
+        self,
+        study: CandidateStudy,
+        reference: Candidate,
+        clock: BudgetClock,
+        listen: Listener,
+        trainers: int = 1,
+        *,
+        replays: bool = False,
     ) -> None:
+        """``replays``: what waits in the study was decided by earlier jobs on the same store."""
         self._study = study
+        self._replays = replays
         self._trainers = trainers
         self._reference = reference
         self._clock = clock
@@ -84,7 +95,7 @@ class Conductor:
             return None if asked is None else (asked.number, asked.candidate)
 
     def _ask(self, decided: Sequence[Decided], running: Sequence[Asked], live: Sequence[Candidate]) -> Asked | None:
-        if len(live) >= AT_FIRST + len(decided):
+        if len(live) >= (REPLAYED_AT_ONCE if self._replays and self._study.waits else AT_FIRST + len(decided)):
             return None
         candidates = [asked.candidate for asked in running]
         view = make_view(self._study.space, rows(decided), self._reference, candidates, self._desk.trained)

@@ -154,9 +154,8 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
     study = CandidateStudy(open_journal(folder.study_path), prepared.space, seed=prepared.setup.seed)
     study.reconcile()
     history = History(store, prepared.space, prepared.setup)
-    study.enqueue(
-        [Proposal(prepared.setup.reference, "reference"), *practitioners_list(prepared.space), *history.proposals()]
-    )
+    known = history.proposals()
+    study.enqueue([Proposal(prepared.setup.reference, "reference"), *practitioners_list(prepared.space), *known])
     kept_s = reserve_s(clock, prepared.task)
     deadline = None if clock.left_s is None else time.time() + clock.left_s - kept_s
     search_clock = BudgetClock(clock.budget, used_s=clock.used_s + kept_s)
@@ -166,14 +165,14 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
         publisher.told(rows)
 
     trainers = prepared.setup.cores.trainers
-    conductor = Conductor(study, prepared.setup.reference, search_clock, told, trainers)
+    conductor = Conductor(study, prepared.setup.reference, search_clock, told, trainers, replays=bool(known))
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
     publisher.start(prepared, exporter, start.dashboard, conductor.outcomes())
     publisher.phase("searching")
     if search_clock.exhausted(len(conductor.outcomes())):
         start.groundwork.reference()
     else:
-        _search(conductor, start, folder, options, deadline, new=not history.proposals())
+        _search(conductor, start, folder, options, deadline, new=not known)
     conductor.check()
     front = publisher.front()
     stopped = options.stop.is_set()

@@ -162,13 +162,13 @@ class Groundwork:
 
         The reference is the slowest of all that is confirmed, and the only one of which it is known from the beginning that it will
         be; the lane is idle half of the time now and never at the end. As soon as somebody trains, the teacher's outputs are left to
-        the training: it would wait for those that a builder has begun.
+        the training, which computes them at its own priority; before, they only take what the first networks' builders leave over.
         """
         for stage in self._taught():
             if trains():
                 break
             with suppress(StageError):
-                self._run_there(replace(stage, role=Role.FINISHER))
+                self._run_there(stage)
         self._await(trains)
         self._try(partial(self._originals, "test"))
         if self._confirms_by_all and not self._over.is_set():

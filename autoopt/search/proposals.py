@@ -2,7 +2,8 @@
 
 In this order:
 
-* the *practitioner's list*: every engine and precision with the network unchanged, so that a useful front stands early;
+* the *practitioner's list*: every engine and precision with the network unchanged, so that a useful front stands early; those
+  that take minutes to build come after the openers, which would share the processors with them;
 * *promotions*: a network near the front that was trained little, with the next rung (successive halving: Jamieson and
   Talwalkar, AISTATS 2016; who is promoted is decided by what it promises). They only queue here: who trains next is decided
   where they wait, by what each is worth;
@@ -132,7 +133,7 @@ def begun(view: View) -> Iterator[Proposal]:
 
 def new(view: View, *, networks: bool = True) -> Iterator[Proposal]:
     """What nobody has tried. ``networks``: whether one may be begun that nobody has trained yet."""
-    found = _fresh(view, itertools.chain(openers(view), follow_ups(view), _turn(view)))
+    found = _fresh(view, itertools.chain(openers(view), latecomers(view), follow_ups(view), _turn(view)))
     return (proposal for proposal in found if networks or not view.begins(proposal.candidate))
 
 
@@ -141,10 +142,21 @@ def _fresh(view: View, proposals: Iterable[Proposal]) -> Iterator[Proposal]:
 
 
 def practitioners_list(space: Space) -> list[Proposal]:
-    """The network unchanged in every deployment, in the order of the space's file."""
+    """The network unchanged in every deployment that is soon built, in the order of the space's file."""
+    return _unchanged(space, slow=all(target.slow_build for target in space.targets))
+
+
+def latecomers(view: View) -> Iterator[Proposal]:
+    """The rest of the practitioner's list, once there is something that the time of a long build could not serve better."""
+    if view.changed or all(opener.candidate.id in view.known for opener in openers(view)):
+        yield from _unchanged(view.space, slow=True)
+
+
+def _unchanged(space: Space, *, slow: bool) -> list[Proposal]:
     return [
         Proposal(recompose(space, choices), f"the network unchanged in {target}")
         for target, choices in deployments(space)
+        if target.slow_build == slow
     ]
 
 

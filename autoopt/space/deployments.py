@@ -145,7 +145,7 @@ def _targets_of(
             if why:
                 excluded.append(Exclusion(f"{name} {precision} on {hardware}", why))
             else:
-                found.append(Target(name, hardware, precision, fusions, quantizers))
+                found.append(Target(name, hardware, precision, fusions, quantizers, offer.slow_build))
     return found, excluded
 
 

@@ -82,6 +82,8 @@ class Target:
     precision: str
     fusions: tuple[str, ...]
     quantizers: tuple[str, ...] = ()
+    slow_build: bool = False
+    """Whether building for it takes minutes."""
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision} on {self.hardware}"

@@ -9,7 +9,7 @@ from optuna.storages import InMemoryStorage
 
 from autoopt.records import Candidate, Eliminated, Measured, StageRun
 from autoopt.search.budget import Budget, BudgetClock
-from autoopt.search.conductor import PROBED_AT_ONCE, Conductor, Row
+from autoopt.search.conductor import PROBED_AT_ONCE, REPLAYED_AT_ONCE, Conductor, Row
 from autoopt.search.desk import QUEUE_A_TRAINER, Seats
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.study import CandidateStudy, Proposal
@@ -86,6 +86,21 @@ def test_the_most_promising_of_those_postponed_is_called_when_there_is_a_seat(st
     assert next_called.best.candidate == fast[1]
     assert search.ask() == fast, "under its own number: the same candidate, not another"
     assert search.ask() == slow
+
+
+def test_what_earlier_jobs_decided_needs_few_processes(space: Space, reference: Candidate, outcome: Outcomes) -> None:
+    study = CandidateStudy(InMemoryStorage(), space, sampler="random")
+    study.enqueue([Proposal(reference, "reference"), *practitioners_list(space)])
+    conductor = Conductor(study, reference, BudgetClock(Budget(600.0, None)), lambda _: None, replays=True)
+    first = conductor.next()
+    assert first is not None
+    conductor.tell(first[0], outcome(reference, 0.92, 2.0))
+    in_flight = [conductor.next() for _ in range(REPLAYED_AT_ONCE)]
+    assert all(in_flight)
+    assert conductor.next() is None
+    assert in_flight[0] is not None
+    conductor.tell(in_flight[0][0], outcome(in_flight[0][1], 0.919, 0.4))
+    assert conductor.next() is not None
 
 
 def test_the_desk_hears_how_many_networks_are_on_their_way(start: Callable[..., Search]) -> None:

@@ -12,6 +12,7 @@ from autoopt.search.proposals import (
     View,
     begun,
     follow_ups,
+    latecomers,
     local_moves,
     make_view,
     new,
@@ -22,7 +23,7 @@ from autoopt.search.proposals import (
     worth_serving,
 )
 from autoopt.search.standings import Row
-from autoopt.space import Space, Value, choices_of, recompose
+from autoopt.space import Space, Target, Value, choices_of, recompose
 from autoopt.workers.entry import Standing
 
 Outcomes = Callable[[Candidate, float, float], Measured]
@@ -251,3 +252,23 @@ def test_a_failed_candidate_is_not_proposed_again(build: Build, space: Space, re
     view = make_view(space, rows, reference)
     assert view is not None
     assert first.id not in {proposal.candidate.id for proposal in propose(view)}
+
+
+def test_what_takes_minutes_to_build_comes_after_a_first_network_was_tried(
+    space: Space, reference: Candidate, outcome: Outcomes
+) -> None:
+    slow = replace(space, targets=(*space.targets, Target("compiler", "cpu", "fp32", ("default",), slow_build=True)))
+    build = Build(slow, reference, outcome)
+    assert [p.candidate.deployment.engine for p in practitioners_list(slow)] == [engine for engine, _ in PLAIN]
+    assert list(latecomers(build.view())) == []
+    network = build.candidate(student=True, student__depth=0.4)
+    late = list(latecomers(build.view([(network, 0.91, 0.1)])))
+    assert [p.candidate.deployment.engine for p in late] == ["compiler"]
+    view = build.view()
+    every_opener = [proposal.candidate for proposal in openers(view)]
+    assert list(latecomers(build.view(running=every_opener))) == late, "there is nothing else to begin with"
+
+
+def test_where_everything_takes_minutes_to_build_nothing_waits(space: Space) -> None:
+    slow = replace(space, targets=tuple(replace(target, slow_build=True) for target in space.targets))
+    assert len(practitioners_list(slow)) == len(space.targets)

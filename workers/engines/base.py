@@ -26,6 +26,8 @@ class Offer:
     """The fusion levels, the engine's best default first."""
     reason: str | None = None
     remedy: str | None = None
+    slow_build: bool = False
+    """Whether building takes minutes, so that a search begins with other things."""
 
     @property
     def available(self) -> bool:

@@ -50,7 +50,7 @@ class Inductor(Engine):
 
     def offer(self) -> Offer:
         """FP32 and the shorter floats that the processor executes, where there is a C++ compiler."""
-        offer = _offer_loaded()
+        offer = replace(_offer_loaded(), slow_build=True)
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             reason = f"Inductor needs a C++ compiler; {compiler} is not on the PATH"
