@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION = 512
 """Samples of the default calibration split."""
-JUDGE_S, SLOW, JUDGED_AT_LEAST = 20.0, 1.5, 500
-"""Judging a candidate as slow as the original is brought down to so long where it would take 1.5 times as long or more; but fewer
+JUDGE_S, SLOW, JUDGED_AT_LEAST = 10.0, 2.0, 500
+"""Judging a candidate as slow as the original is brought down to so long where it would take twice as long or more; but fewer
 validation samples would tell nothing apart."""
 TIMED_BATCH, CALLS, CALLS_AT_LEAST, CALLS_S = 32, 10, 2, 1.0
 """To find out how long the original network takes: by batches, as a network that can take them is judged."""

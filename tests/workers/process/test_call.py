@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from autoopt.errors import FailureKind, StageError
+from autoopt.records.job import ProcessMark
 from autoopt.workers.process import Limits, Preload, call, share, shutdown
 
 LIMITS = Limits(timeout_s=60)
@@ -31,18 +32,11 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "logs" / "call.log"
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def gone_within(pids: list[int], seconds: float) -> bool:
     end = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < end:
+    while any(map(ProcessMark.of, pids)) and time.monotonic() < end:
         time.sleep(0.02)
-    return not any(map(alive, pids))
+    return not any(map(ProcessMark.of, pids))
 
 
 def test_a_request_of_ten_megabytes_comes_back_unchanged(log: Path) -> None:
@@ -220,4 +214,4 @@ def test_a_killed_parent_is_an_interruption_and_the_next_call_starts_another(log
 def test_after_shutdown_nothing_runs(log: Path) -> None:
     parent = called("where", None, log)["parent"]
     shutdown()
-    assert not alive(parent)
+    assert ProcessMark.of(parent) is None

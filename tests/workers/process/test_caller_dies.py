@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from autoopt.records.job import ProcessMark
+
 CALLER = """
 import sys
 from pathlib import Path
@@ -16,13 +18,6 @@ from autoopt.workers.process import Limits, Preload, call
 sys.path.insert(0, sys.argv[1])
 call("called_functions:sleep_with_child", {"note": sys.argv[2], "seconds": 300}, Limits(300), Preload(), Path(sys.argv[2] + ".log"))
 """
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -34,10 +29,10 @@ def test_a_signal_to_the_caller_ends_its_calls(number: signal.Signals, tmp_path:
     while not (note.exists() and note.read_text()) and time.monotonic() < end:
         time.sleep(0.05)
     pids = [int(pid) for pid in note.read_text().split()]
-    assert all(map(alive, pids[:3]))  # the daemon is killed as soon as it leaves its family
+    assert all(map(ProcessMark.of, pids[:3]))  # the daemon is killed as soon as it leaves its family
     os.kill(caller.pid, number)
     caller.wait(10)
     end = time.monotonic() + 5
-    while any(map(alive, pids)) and time.monotonic() < end:
+    while any(map(ProcessMark.of, pids)) and time.monotonic() < end:
         time.sleep(0.05)
-    assert not [pid for pid in pids if alive(pid)]
+    assert not [pid for pid in pids if ProcessMark.of(pid)]

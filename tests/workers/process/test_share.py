@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from autoopt.errors import StageError
+from autoopt.records.job import ProcessMark
 from autoopt.workers import process
 from autoopt.workers.process import Limits, Preload, call
 
@@ -56,13 +57,6 @@ def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
     assert true()
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def calling(folder: Path, name: str) -> list[int]:
     return [int(pid) for pid in (folder / f"{name}.note").read_text().split()]
 
@@ -74,14 +68,14 @@ def test_who_started_the_parent_may_go_and_the_others_calls_go_on(meeting: Path,
     assert call("called_functions:where", None, Limits(60), PRELOAD, tmp_path / "log")["parent"] == parent
     first.kill()
     first.wait()
-    wait_until(lambda: not any(map(alive, calling(tmp_path, "first"))))
-    assert alive(calling(tmp_path, "second")[0])
+    wait_until(lambda: not any(map(ProcessMark.of, calling(tmp_path, "first"))))
+    assert ProcessMark.of(calling(tmp_path, "second")[0])
     assert call("called_functions:where", None, Limits(60), PRELOAD, tmp_path / "log")["parent"] == parent
     second.kill()
     second.wait()
     process.shutdown()
-    wait_until(lambda: not alive(parent))
-    assert not any(map(alive, calling(tmp_path, "second")))
+    wait_until(lambda: ProcessMark.of(parent) is None)
+    assert not any(map(ProcessMark.of, calling(tmp_path, "second")))
 
 
 def test_a_killed_parent_is_started_again(meeting: Path, tmp_path: Path) -> None:
@@ -90,7 +84,7 @@ def test_a_killed_parent_is_started_again(meeting: Path, tmp_path: Path) -> None
 
     before = parent()
     os.kill(before, 9)
-    wait_until(lambda: not alive(before))
+    wait_until(lambda: ProcessMark.of(before) is None)
     assert parent() not in {before, os.getpid()}
     assert {path.suffix for path in meeting.iterdir()} == {"", ".log"}
 
