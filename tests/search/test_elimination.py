@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from autoopt.records import Candidate, Measured
 from autoopt.search.elimination import RESERVE_S, Judge, could_enter, fits, make_judge, worth
-from autoopt.search.learning import Learning, learn
+from autoopt.search.learning import learn
 from autoopt.search.standings import Scale, measured, pareto
 from autoopt.space import Space
 from autoopt.workers.entry import Standing
@@ -102,8 +103,9 @@ def test_training_that_cannot_end_in_time_is_not_begun(space: Space, reference: 
 
 def test_an_untrained_network_promises_what_its_family_has_shown(space: Space, reference: Candidate) -> None:
     plain = {reference.deployment: 0.4}
-    gentle = Learning(space.rungs, steepness={(): 0.01}, plain_ms=plain)
-    steep = Learning(space.rungs, steepness={(): 0.5}, plain_ms=plain)
+    nothing = replace(learn(space, (), SCALE), plain_ms=plain)
+    gentle = replace(nothing, steepness={(): 0.01})
+    steep = replace(nothing, steepness={(): 0.5})
     promises = [
         Judge(POINTS, SCALE, learning, space).judge(standing(reference, 20.0), None).promise
         for learning in (gentle, steep)

@@ -27,7 +27,7 @@ def curve(
 
 def test_before_anything_is_known_the_hope_is_generous(space: Space) -> None:
     learning = learn(space, (), SCALE)
-    assert learning.hoped[1.0] <= HOPED
+    assert learning.hoped[1.0] <= 4**-HOPED
     assert learning.optimistic(0.80, 0.0625, SCALE) > 0.90
 
 
@@ -53,8 +53,8 @@ def test_hope_never_goes_beyond_the_reference_and_never_below_what_was_measured(
 
 def test_without_curves_a_rung_is_expected_to_leave_the_usual_share(space: Space) -> None:
     learning = learn(space, (), SCALE)
-    assert learning.expected(0.82, 0.25, 1.0, SCALE) == pytest.approx(0.92 - 0.1 * EXPECTED)
-    assert learning.expected(0.82, 0.25, 4.0, SCALE) == pytest.approx(0.92 - 0.1 * EXPECTED**2)
+    assert learning.expected(0.82, 0.25, 1.0, SCALE) == pytest.approx(0.92 - 0.1 * 4**-EXPECTED)
+    assert learning.expected(0.82, 0.25, 4.0, SCALE) == pytest.approx(0.92 - 0.1 * 16**-EXPECTED)
     assert learning.expected(0.82, 0.25, 0.25, SCALE) == pytest.approx(0.82)
     assert learning.expected(0.93, 0.25, 4.0, SCALE) == pytest.approx(0.93)
 

@@ -25,6 +25,7 @@ class Judgement:
     agreement: float
     """Share of samples on which both predict the same."""
     samples: int
+    remarks: tuple[str, ...] = ()
 
 
 def judge(task: PreparedTask, outputs: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> Judgement:

@@ -6,7 +6,7 @@ Called in a process of its own by `autoopt.workers.process`; the artifacts are i
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,8 @@ def _fidelity(asked: MeasureRequest, task: PreparedTask, artifact: Server) -> Fi
 
 
 _FIDELITY_SAMPLES = 256
+_SAME_RELATIVE, _SAME_ABSOLUTE = 1e-4, 1e-5
+"""Outputs of one network in one engine, for batches of another size."""
 
 
 def _time(asked: MeasureRequest, loaded: Loaded, artifact: Server, reference: Server) -> _Timed:
@@ -133,7 +135,15 @@ def _judge(asked: MeasureRequest, split: str, task: PreparedTask, artifact: Serv
     arrays = task.drawn(split, asked.samples)
     given = asked.reference_outputs
     reference = task.outputs_of_original(split, asked.samples) if given is None else np.load(given, mmap_mode="r")
-    return judge(task, artifact.predict(arrays.inputs, freely=True), reference, np.asarray(arrays.targets))
+    targets = np.asarray(arrays.targets)
+    if split == "validation" and asked.reference_latency_ms is None:
+        # Every other measurement of a search waits for the reference's, and the task's preparation has run the same network in the
+        # same engine; the test split is judged in full.
+        some = artifact.predict(tuple(array[:_FIDELITY_SAMPLES] for array in arrays.inputs), freely=True)
+        if np.allclose(some, reference[: len(some)], _SAME_RELATIVE, _SAME_ABSOLUTE):
+            remark = f"judged by the outputs found when the task was prepared, which it repeated on {len(some)} samples"
+            return replace(judge(task, np.asarray(reference), reference, targets), remarks=(remark,))
+    return judge(task, artifact.predict(arrays.inputs, freely=True), reference, targets)
 
 
 def _measurement(
@@ -160,7 +170,7 @@ def _measurement(
         effective=timed.effective,
         environment=current(),
         taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        remarks=pairs.remarks,
+        remarks=(*pairs.remarks, *judgement.remarks),
     )
 
 

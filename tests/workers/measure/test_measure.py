@@ -90,6 +90,27 @@ def test_the_reference_itself_has_its_own_latency(digits: Any, measured: Measure
     assert found.latency_ms.value == pytest.approx(found.latency.median_ms)
 
 
+def test_in_a_search_the_reference_repeats_some_of_the_outputs_that_preparing_found(
+    digits: Any, measured: Measured
+) -> None:
+    request = digits.request(planted(digits), split="validation", reference_latency_ms=None)
+    found = from_json(Measurement, measured(request))
+    assert found.samples == digits.task.splits["validation"]
+    assert found.score_drop.value == 0
+    (remark,) = (remark for remark in found.remarks if "prepared" in remark)
+    assert "256 samples" in remark
+    test = from_json(Measurement, measured({**request, "split": "test"}))
+    assert not [remark for remark in test.remarks if "prepared" in remark]
+
+
+def test_a_reference_that_answers_otherwise_is_judged_by_its_own_outputs(digits: Any, measured: Measured) -> None:
+    other = digits.planted(digits.weights[:, ::-1], "reversed")
+    artifact = ServedArtifact("planted_good", str(other), Deployment("planted_good"))
+    found = from_json(Measurement, measured(digits.request(artifact, split="validation", reference_latency_ms=None)))
+    assert found.score_drop.value > 0.5
+    assert not [remark for remark in found.remarks if "prepared" in remark]
+
+
 def test_time_is_compared_per_sample_whatever_the_batches(digits: Any, measured: Measured) -> None:
     # A call takes 0.2 ms and a bit for one sample as for eight.
     request = digits.request(planted(digits, batch=8), scenario="offline", split="validation")
