@@ -7,7 +7,8 @@ chosen by. Timing is taken anew as well.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from autoopt.errors import StageError
@@ -32,12 +33,17 @@ def to_confirm(front: Front) -> tuple[Config, ...]:
     return tuple({config.id: config for config in wanted if config is not None}.values())
 
 
-def runners_up(front: Front) -> tuple[Config, ...]:
-    """The fastest of those that may lose no more than what is recommended, and are not on the front."""
+def runner_up(front: Front, confirmed: Mapping[str, Measurement], tried: Collection[str]) -> Config | None:
+    """What else to confirm: of those that met the goal of what is recommended, the fastest, if it is faster than what still does.
+
+    A config that just met it by validation data may fail by test data; then a safer one that was left out for its sake, since they
+    could not be told apart, is what the user needs. Where there is none, the fastest that may meet the goal.
+    """
     most = front.recommended.goals.max_accuracy_drop or 0.0
-    on_it = {config.id for config in to_confirm(front)}
-    near = [c for c in front.all_configs if c.validation.score_drop.low <= most and c.id not in on_it]
-    return tuple(sorted(near, key=lambda config: config.latency_ms.value)[:RUNNERS_UP])
+    met_ms = min((m.latency_ms.value for m in confirmed.values() if m.score_drop.high <= most), default=math.inf)
+    near = [c for c in front.all_configs if c.validation.score_drop.low <= most and c.id not in tried]
+    safe = [c for c in near if c.validation.score_drop.high <= most and c.validation.latency_ms.value < met_ms]
+    return min(safe or near, key=lambda config: config.validation.latency_ms.value, default=None)
 
 
 def confirm(
@@ -68,11 +74,13 @@ def confirm(
     known = {config.id for config in wanted if store.get(_stage(config, None, place).key) is not None}
     samples = before.samples if before else samples_for(wanted, size, left_s(), known)
     part = samples if samples < size else None
-    for number, config in enumerate((*wanted, *runners_up(front))):
-        if config.id in confirmed:
-            continue
+
+    def time_for(config: Config) -> bool:
         left = left_s()
-        if must_stop() or (number >= len(wanted) and left is not None and left < cost_s([config], samples) + REPORT_S):
+        return left is None or left >= cost_s([config], samples) + REPORT_S
+
+    for config in _in_turn(front, wanted, confirmed, time_for):
+        if must_stop():
             break
         try:
             facts = run_stage(_stage(config, part, place), place, store, must_stop).facts
@@ -85,6 +93,20 @@ def confirm(
         confirmed[config.id] = own
         write_confirmed(folder, confirmed)
     return confirmed
+
+
+def _in_turn(
+    front: Front, wanted: Sequence[Config], confirmed: Mapping[str, Measurement], time_for: Callable[[Config], bool]
+) -> Iterator[Config]:
+    """What is wanted and not confirmed yet, then runners-up; ``confirmed`` grows meanwhile."""
+    yield from (config for config in wanted if config.id not in confirmed)
+    tried = {config.id for config in wanted} | confirmed.keys()
+    for _ in range(RUNNERS_UP):
+        config = runner_up(front, confirmed, tried)
+        if config is None or not time_for(config):
+            return
+        tried.add(config.id)
+        yield config
 
 
 def _stage(config: Config, samples: int | None, place: Place) -> Stage:

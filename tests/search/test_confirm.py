@@ -1,0 +1,50 @@
+"""Which configs are confirmed, with measurements made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from autoopt.front import Config, build_front
+from autoopt.records import Candidate, Estimate, Measured
+from autoopt.search.confirm import runner_up, to_confirm
+from autoopt.space import Space, recompose
+
+Outcomes = Callable[[Candidate, float, float], Measured]
+
+
+@pytest.fixture
+def config(space: Space, outcome: Outcomes) -> Callable[..., Config]:
+    def make(number: int, latency_ms: float, drop: float, half: float) -> Config:
+        candidate = recompose(space, {"pruning": True, "pruning.ratio": number / 10})
+        measurement = replace(
+            outcome(candidate, 0.92 - drop, latency_ms).measurement,
+            latency_ms=Estimate(latency_ms, latency_ms * 0.98, latency_ms * 1.02),
+            score_drop=Estimate(drop, drop - half, drop + half),
+        )
+        return Config(candidate, measurement, None, "key", number)
+
+    return make
+
+
+def test_a_safe_config_that_was_tied_with_a_bold_one_is_confirmed_when_the_bold_one_fails(
+    config: Callable[..., Config], reference: Candidate, outcome: Outcomes
+) -> None:
+    base = Config(reference, outcome(reference, 0.92, 2.0).measurement, None, "key", 0)
+    bold, safe = config(1, 0.25, 0.003, 0.005), config(2, 0.252, 0.0006, 0.002)
+    lossy = config(3, 0.2, 0.013, 0.006)
+    slow = config(4, 0.5, 0.0, 0.002)
+    front = build_front([bold, safe, lossy, slow], base)
+    wanted = to_confirm(front)
+    assert bold in wanted
+    assert safe not in wanted, "it cannot be told apart from a faster one"
+    failed = replace(bold.validation, split="test", score_drop=Estimate(0.007, 0.002, 0.012))
+    held = replace(slow.validation, split="test")
+    confirmed = {bold.id: failed, slow.id: held}
+    tried = {each.id for each in wanted}
+    assert runner_up(front, confirmed, tried) == safe
+    confirmed[bold.id] = replace(bold.validation, split="test")
+    assert runner_up(front, confirmed, tried | {lossy.id}) == safe, "nothing safe is faster: the fastest that may do"
+    assert runner_up(front, confirmed, tried | {lossy.id, safe.id}) is None
