@@ -14,6 +14,7 @@ Value: TypeAlias = bool | int | float | str
 
 MAX_LISTED = 1000
 """A range of more steps than this is an interval."""
+_SHORT = 6
 _DIGITS = 10
 _MOVE = 0.125
 """A neighbour in an interval lies this share of its width away."""
@@ -52,10 +53,14 @@ class Listed:
         return tuple(self.values[index] for index in (place - 1, place + 1) if 0 <= index < len(self.values))
 
     def spread(self) -> tuple[Value, ...]:
-        """A few values that show the whole range: the middle first, then the ends."""
+        """A few values that show the whole range: the middle first, then the ends, then what lies between (all of a short list)."""
         if not self.ordered:
             return self.values
-        return tuple(dict.fromkeys((self.values[(len(self.values) - 1) // 2], self.values[0], self.values[-1])))
+        last = len(self.values) - 1
+        middle = last // 2
+        between = sorted(range(last), key=lambda place: abs(place - middle))
+        further = between if len(self.values) <= _SHORT else [round(last / 4), round(3 * last / 4)]
+        return tuple(self.values[place] for place in dict.fromkeys((middle, 0, last, *further)))
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def test_openers_try_each_technique_gently_and_strongly_at_the_starting_rung_whe
     assert {build.space.trained_for(candidate) for candidate in found} == {0.0625}
     depths = {step.params["depth"] for c in found if (step := c.step("student"))}
     ratios = {step.params["ratio"] for c in found if (step := c.step("pruning"))}
-    assert depths == {0.2, 0.4, 0.8}
-    assert ratios == {0.1, 0.3, 0.5}
+    assert depths == {0.2, 0.4, 0.6, 0.8}
+    assert ratios == {0.1, 0.2, 0.3, 0.4, 0.5}
     assert any(c.step("student") and c.step("pruning") for c in found)
 
 
