@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from autoopt.errors import StageError
@@ -23,8 +23,8 @@ from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
 
 logger = logging.getLogger(__name__)
-# Beside the front, what is nearly on it: some of the front will not hold on unseen data, and these take their place.
-RUNNERS_UP = 3
+# What stands in for a pick that does not hold on unseen data; and beside the front, what is nearly on it, for the same reason.
+STAND_INS, RUNNERS_UP = 3, 3
 
 
 def to_confirm(front: Front) -> tuple[Config, ...]:
@@ -33,17 +33,30 @@ def to_confirm(front: Front) -> tuple[Config, ...]:
     return tuple({config.id: config for config in wanted if config is not None}.values())
 
 
-def runner_up(front: Front, confirmed: Mapping[str, Measurement], tried: Collection[str]) -> Config | None:
-    """What else to confirm: of those that met the goal of what is recommended, the fastest, if it is faster than what still does.
+def stand_in(front: Front, confirmed: Mapping[str, Measurement], tried: Collection[str]) -> Config | None:
+    """Of those that met the goal of what is recommended by validation data, the fastest, if it is faster than what meets it by test data.
 
-    A config that just met it by validation data may fail by test data; then a safer one that was left out for its sake, since they
-    could not be told apart, is what the user needs. Where there is none, the fastest that may meet the goal.
+    A config that just met it may fail on unseen data; then a safer one that was left out of the front for its sake, since they
+    could not be told apart, is what the user needs.
     """
-    most = front.recommended.goals.max_accuracy_drop or 0.0
+    most = _most(front)
     met_ms = min((m.latency_ms.value for m in confirmed.values() if m.score_drop.high <= most), default=math.inf)
-    near = [c for c in front.all_configs if c.validation.score_drop.low <= most and c.id not in tried]
-    safe = [c for c in near if c.validation.score_drop.high <= most and c.validation.latency_ms.value < met_ms]
-    return min(safe or near, key=lambda config: config.validation.latency_ms.value, default=None)
+    safe = [c for c in front.all_configs if c.validation.score_drop.high <= most and c.id not in tried]
+    return _fastest(config for config in safe if config.validation.latency_ms.value < met_ms)
+
+
+def runner_up(front: Front, tried: Collection[str]) -> Config | None:
+    """The fastest of those that may meet the goal."""
+    most = _most(front)
+    return _fastest(c for c in front.all_configs if c.validation.score_drop.low <= most and c.id not in tried)
+
+
+def _most(front: Front) -> float:
+    return front.recommended.goals.max_accuracy_drop or 0.0
+
+
+def _fastest(configs: Iterable[Config]) -> Config | None:
+    return min(configs, key=lambda config: config.validation.latency_ms.value, default=None)
 
 
 def confirm(
@@ -72,14 +85,15 @@ def confirm(
     before = next(iter(confirmed.values()), None)
     # What is compared must have been judged on the same samples.
     known = {config.id for config in wanted if store.get(_stage(config, None, place).key) is not None}
-    samples = before.samples if before else samples_for(wanted, size, left_s(), known)
+    likely = [*wanted, *filter(None, [stand_in(front, {}, {config.id for config in wanted})])]
+    samples = before.samples if before else samples_for(likely, size, left_s(), known)
     part = samples if samples < size else None
 
     def time_for(config: Config) -> bool:
         left = left_s()
         return left is None or left >= cost_s([config], samples) + REPORT_S
 
-    for config in _in_turn(front, wanted, confirmed, time_for):
+    for config in in_turn(front, confirmed, time_for):
         if must_stop():
             break
         try:
@@ -95,18 +109,26 @@ def confirm(
     return confirmed
 
 
-def _in_turn(
-    front: Front, wanted: Sequence[Config], confirmed: Mapping[str, Measurement], time_for: Callable[[Config], bool]
-) -> Iterator[Config]:
-    """What is wanted and not confirmed yet, then runners-up; ``confirmed`` grows meanwhile."""
-    yield from (config for config in wanted if config.id not in confirmed)
-    tried = {config.id for config in wanted} | confirmed.keys()
+def in_turn(front: Front, confirmed: Mapping[str, Measurement], time_for: Callable[[Config], bool]) -> Iterator[Config]:
+    """The pick and what it is compared with, what stands in for it, the front, runners-up; ``confirmed`` grows meanwhile."""
+    tried = set(confirmed)
+
+    def untried(configs: Iterable[Config]) -> Iterator[Config]:
+        for config in configs:
+            if config.id not in tried:
+                tried.add(config.id)
+                yield config
+
+    compared = [front.recommended.config, front.reference, *([front.lossless] if front.lossless else [])]
+    yield from untried(compared)
+    for _ in range(STAND_INS):
+        yield from untried(filter(None, [stand_in(front, confirmed, tried)]))
+    yield from untried(to_confirm(front))
     for _ in range(RUNNERS_UP):
-        config = runner_up(front, confirmed, tried)
+        config = runner_up(front, tried)
         if config is None or not time_for(config):
             return
-        tried.add(config.id)
-        yield config
+        yield from untried([config])
 
 
 def _stage(config: Config, samples: int | None, place: Place) -> Stage:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from autoopt.front import Config, build_front
-from autoopt.records import Candidate, Estimate, Measured
-from autoopt.search.confirm import runner_up, to_confirm
+from autoopt.records import Candidate, Estimate, Measured, Measurement
+from autoopt.search.confirm import in_turn, runner_up, stand_in, to_confirm
 from autoopt.space import Space, recompose
 
 Outcomes = Callable[[Candidate, float, float], Measured]
@@ -44,7 +44,30 @@ def test_a_safe_config_that_was_tied_with_a_bold_one_is_confirmed_when_the_bold_
     held = replace(slow.validation, split="test")
     confirmed = {bold.id: failed, slow.id: held}
     tried = {each.id for each in wanted}
-    assert runner_up(front, confirmed, tried) == safe
-    confirmed[bold.id] = replace(bold.validation, split="test")
-    assert runner_up(front, confirmed, tried | {lossy.id}) == safe, "nothing safe is faster: the fastest that may do"
-    assert runner_up(front, confirmed, tried | {lossy.id, safe.id}) is None
+    assert stand_in(front, confirmed, tried) == safe
+    assert stand_in(front, {**confirmed, bold.id: replace(bold.validation, split="test")}, tried) is None
+
+
+def test_beside_the_front_the_fastest_that_may_meet_the_goal_is_confirmed(
+    config: Callable[..., Config], reference: Candidate, outcome: Outcomes
+) -> None:
+    base = Config(reference, outcome(reference, 0.92, 2.0).measurement, None, "key", 0)
+    fast, near, far = config(1, 0.25, 0.003, 0.002), config(2, 0.26, 0.011, 0.002), config(3, 0.255, 0.03, 0.002)
+    front = build_front([fast, near, far], base)
+    assert runner_up(front, {fast.id, base.id}) == near
+    assert runner_up(front, {fast.id, base.id, near.id}) is None
+
+
+def test_the_pick_is_settled_before_the_rest_of_the_front(
+    config: Callable[..., Config], reference: Candidate, outcome: Outcomes
+) -> None:
+    base = Config(reference, outcome(reference, 0.92, 2.0).measurement, None, "key", 0)
+    bold, safe, lossy = config(1, 0.25, 0.003, 0.005), config(2, 0.252, 0.0006, 0.002), config(3, 0.1, 0.04, 0.002)
+    front = build_front([bold, safe, lossy], base)
+    confirmed: dict[str, Measurement] = {}
+    order = []
+    for each in in_turn(front, confirmed, lambda _: False):
+        order.append(each)
+        failed = Estimate(0.02, 0.01, 0.03)
+        confirmed[each.id] = replace(each.validation, score_drop=failed) if each == bold else each.validation
+    assert order == [bold, base, safe, lossy]
