@@ -213,10 +213,13 @@ def _search(
     def trains() -> bool:
         return bool(ray.get(desk.trains.remote()))
 
+    def settled() -> bool:
+        return bool(ray.get(desk.settled.remote()))
+
     def run(stage: Stage, must_stop: Callable[[], bool]) -> object:
         return run_stage(stage, place, start.store, must_stop)
 
-    background = start.groundwork.beside(run, begin, conductor.abort, trains, new=new)
+    background = start.groundwork.beside(run, begin, conductor.abort, trains, settled, new=new)
     in_flight = IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * place.setup.cores.trainers
     with _watching(conductor, desk, options.stop), background, coordinators.kept(in_flight):
         tuner = tune.Tuner(

@@ -117,20 +117,28 @@ class TrainingDesk:
         self._holds: dict[Network, _Hold] = {}
         self._trained: dict[Network, Standing] = {}
         self._outlook = Outlook()
-        self._begun = False
+        self._begun_at: float | None = None
         self._stopping = False
 
     def begin(self) -> None:
         """The reference has been measured, which every measurement is paired with."""
-        self._begun = True
+        self._begun_at = self._clock()
 
     def begun(self) -> bool:
         """Whether candidates may begin."""
-        return self._begun
+        return self._begun_at is not None
 
     def trains(self) -> bool:
         """Whether a candidate trains."""
         return bool(self._leases)
+
+    def settled(self) -> bool:
+        """Whether builders can be spared for what is needed at the end: some networks have trained, or half of the time is over."""
+        if self._explored >= EXPLORED:
+            return True
+        if self._deadline is None or self._begun_at is None:
+            return False
+        return self._clock() >= (self._begun_at + self._deadline) / 2
 
     def seats(self) -> Seats:
         """Who is here, and until when the trainers are busy."""

@@ -105,6 +105,7 @@ class Groundwork:
         ready: Callable[[], None],
         failed: Callable[[Exception], None],
         trains: Callable[[], bool],
+        settled: Callable[[], bool],
         *,
         new: bool = True,
     ) -> Iterator[None]:
@@ -115,6 +116,7 @@ class Groundwork:
             ready: called when the reference has been measured.
             failed: called where it could not be, or the store fails.
             trains: whether a candidate trains.
+            settled: whether builders can be spared.
             new: whether there will be training for sure; a job that is run again may find all of it in the store.
         """
         self._runner = run
@@ -129,6 +131,8 @@ class Groundwork:
                 if not new:
                     self._await(trains)
                 self._foresee(trains)
+                self._await(settled)
+                self._prepare_the_end()
             except Exception as error:  # noqa: BLE001 (a thread's boundary: the search raises it again, or it would wait forever)
                 failed(error)
 
@@ -158,24 +162,29 @@ class Groundwork:
             self._try(lambda: self._unchanged(self._first()[index])[-1:], self._run_here)
 
     def _foresee(self, trains: Callable[[], bool]) -> None:
-        """The teacher's outputs that a training reads; then, for the end, the original's on the test split, and the reference there.
+        """The teacher's outputs that a training reads.
 
-        The reference is the slowest of all that is confirmed, and the only one of which it is known from the beginning that it will
-        be; the lane is idle half of the time now and never at the end. As soon as somebody trains, the teacher's outputs are left to
-        the training, which computes them at its own priority; before, they only take what the first networks' builders leave over.
+        As soon as somebody trains, they are left to the training, which computes them at its own priority; before, they only take
+        what the first networks' builders leave over.
         """
         for stage in self._taught():
             if trains():
                 break
             with suppress(StageError):
                 self._run_there(stage)
-        self._await(trains)
+
+    def _prepare_the_end(self) -> None:
+        """The original's outputs on the test split, and the reference there.
+
+        The reference is the slowest of all that is confirmed, and the only one of which it is known from the beginning that it will
+        be; the lane is idle half of the time in the middle of a search and never at its end.
+        """
         self._try(partial(self._originals, "test"))
         if self._confirms_by_all and not self._over.is_set():
             self._try(partial(self._unchanged, self._setup.reference, "test"))
 
-    def _await(self, trains: Callable[[], bool]) -> None:
-        while not trains() and not self._over.wait(1.0):
+    def _await(self, true: Callable[[], bool]) -> None:
+        while not true() and not self._over.wait(1.0):
             pass
 
     def _taught(self) -> list[Stage]:

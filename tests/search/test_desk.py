@@ -305,3 +305,18 @@ def test_once_enough_networks_have_trained_nobody_waits(clock: HandClock) -> Non
     assert not desk.ask(long).go
     judge.networks = EXPLORED
     assert desk.ask(long).go
+
+
+def test_builders_are_spared_once_networks_have_trained_or_half_of_the_time_is_over(clock: HandClock) -> None:
+    judge = HandJudge()
+    desk = desk_with(judge, clock, deadline=clock() + 100.0)
+    assert not desk.settled()
+    desk.begin()
+    clock.now += 49.0
+    assert not desk.settled()
+    judge.networks = EXPLORED
+    assert desk.settled()
+    judge.networks = 0
+    clock.now += 1.0
+    assert desk.settled()
+    assert not desk_with(HandJudge(), clock).settled(), "where time is no limit, only networks count"
