@@ -95,7 +95,7 @@ class Conductor:
             return None if asked is None else (asked.number, asked.candidate)
 
     def _ask(self, decided: Sequence[Decided], running: Sequence[Asked], live: Sequence[Candidate]) -> Asked | None:
-        if len(live) >= (REPLAYED_AT_ONCE if self._replays and self._study.waits else AT_FIRST + len(decided)):
+        if len(live) >= self._most_live(len(decided)):
             return None
         candidates = [asked.candidate for asked in running]
         view = make_view(self._study.space, rows(decided), self._reference, candidates, self._desk.trained)
@@ -110,6 +110,10 @@ class Conductor:
             asked = self._study.ask(further, sample=room, worth=partial(worth_serving, view) if view else _anything)
             self._exhausted = asked is None and not running
         return asked
+
+    def _most_live(self, decided: int) -> int:
+        growing = AT_FIRST + decided
+        return min(growing, REPLAYED_AT_ONCE) if self._replays and self._study.waits else growing
 
     def _too_early(self, view: View | None, live: Sequence[Candidate]) -> bool:
         """Whether to wait for what is in flight before anything is proposed.
