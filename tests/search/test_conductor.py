@@ -9,7 +9,7 @@ from optuna.storages import InMemoryStorage
 
 from autoopt.records import Candidate, Eliminated, Measured, StageRun
 from autoopt.search.budget import Budget, BudgetClock
-from autoopt.search.conductor import PROBED_AT_ONCE, REPLAYED_AT_ONCE, Conductor, Row
+from autoopt.search.conductor import AT_FIRST, PROBED_AT_ONCE, REPLAYED_AT_ONCE, Conductor, Row
 from autoopt.search.desk import QUEUE_A_TRAINER, Seats
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.study import CandidateStudy, Proposal
@@ -94,8 +94,9 @@ def test_what_earlier_jobs_decided_needs_few_processes(space: Space, reference: 
     conductor = Conductor(study, reference, BudgetClock(Budget(600.0, None)), lambda _: None, replays=True)
     first = conductor.next()
     assert first is not None
+    assert [conductor.next() is None for _ in range(AT_FIRST)] == [False] * (AT_FIRST - 1) + [True]
     conductor.tell(first[0], outcome(reference, 0.92, 2.0))
-    in_flight = [conductor.next() for _ in range(REPLAYED_AT_ONCE)]
+    in_flight = [conductor.next() for _ in range(REPLAYED_AT_ONCE - (AT_FIRST - 1))]
     assert all(in_flight)
     assert conductor.next() is None
     assert in_flight[0] is not None
