@@ -85,8 +85,8 @@ def confirm(
     before = next(iter(confirmed.values()), None)
     # What is compared must have been judged on the same samples.
     known = {config.id for config in wanted if store.get(_stage(config, None, place).key) is not None}
-    likely = [*wanted, *filter(None, [stand_in(front, {}, {config.id for config in wanted})])]
-    samples = before.samples if before else samples_for(likely, size, left_s(), known)
+    # Stand-ins are not counted: seldom needed, they would cost every other job a part of its samples.
+    samples = before.samples if before else samples_for(wanted, size, left_s(), known)
     part = samples if samples < size else None
 
     def time_for(config: Config) -> bool:
