@@ -89,8 +89,7 @@ class Conductor:
             if self._changes == self._idle_at:
                 return None  # Tune asks many times a second, and thinking takes a core that others need
             decided, running = self._study.outcomes(), self._study.running()
-            live = [asked.candidate for asked in running if asked.number not in self._room]
-            asked = self._ask(decided, running, live)
+            asked = self._ask(decided, running, self._live(running))
             self._idle_at = self._changes if asked is None else None
             return None if asked is None else (asked.number, asked.candidate)
 
@@ -110,6 +109,10 @@ class Conductor:
             asked = self._study.ask(further, sample=room, worth=partial(worth_serving, view) if view else _anything)
             self._exhausted = asked is None and not running
         return asked
+
+    def _live(self, running: Sequence[Asked]) -> list[Candidate]:
+        """Those that somebody works at; who waits outside has no process."""
+        return [asked.candidate for asked in running if asked.number not in self._room]
 
     def _most_live(self, decided: int) -> int:
         growing = AT_FIRST + decided
@@ -193,9 +196,10 @@ class Conductor:
     def _coming(self) -> set[str]:
         """The networks that are being made and probed, none of which has trained."""
         space = self._study.space
-        live = [asked.candidate for asked in self._study.running() if asked.number not in self._room]
         trained = {network_id(space, standing.candidate) for standing in self._desk.trained}
-        new = (c for c in live if space.trained_for(c) is not None and c.id not in self._met)
+        new = (
+            c for c in self._live(self._study.running()) if space.trained_for(c) is not None and c.id not in self._met
+        )
         return {network_id(space, candidate) for candidate in new} - trained
 
     def close(self) -> None:

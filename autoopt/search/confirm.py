@@ -29,8 +29,12 @@ STAND_INS, RUNNERS_UP = 3, 3
 
 def to_confirm(front: Front) -> tuple[Config, ...]:
     """What is measured afresh, the most useful first: the pick, the reference, the best lossless, the front."""
-    wanted = [front.recommended.config, front.reference, front.lossless, *front.configs]
-    return tuple({config.id: config for config in wanted if config is not None}.values())
+    return tuple({config.id: config for config in (*_compared(front), *front.configs)}.values())
+
+
+def _compared(front: Front) -> tuple[Config, ...]:
+    """The pick and what it is compared with."""
+    return tuple(filter(None, (front.recommended.config, front.reference, front.lossless)))
 
 
 def stand_in(front: Front, confirmed: Mapping[str, Measurement], tried: Collection[str]) -> Config | None:
@@ -119,8 +123,7 @@ def in_turn(front: Front, confirmed: Mapping[str, Measurement], time_for: Callab
                 tried.add(config.id)
                 yield config
 
-    compared = [front.recommended.config, front.reference, *([front.lossless] if front.lossless else [])]
-    yield from untried(compared)
+    yield from untried(_compared(front))
     for _ in range(STAND_INS):
         yield from untried(filter(None, [stand_in(front, confirmed, tried)]))
     yield from untried(to_confirm(front))

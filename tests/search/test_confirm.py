@@ -29,10 +29,14 @@ def config(space: Space, outcome: Outcomes) -> Callable[..., Config]:
     return make
 
 
+@pytest.fixture
+def base(reference: Candidate, outcome: Outcomes) -> Config:
+    return Config(reference, outcome(reference, 0.92, 2.0).measurement, None, "key", 0)
+
+
 def test_a_safe_config_that_was_tied_with_a_bold_one_is_confirmed_when_the_bold_one_fails(
-    config: Callable[..., Config], reference: Candidate, outcome: Outcomes
+    config: Callable[..., Config], base: Config
 ) -> None:
-    base = Config(reference, outcome(reference, 0.92, 2.0).measurement, None, "key", 0)
     bold, safe = config(1, 0.25, 0.003, 0.005), config(2, 0.252, 0.0006, 0.002)
     lossy = config(3, 0.2, 0.013, 0.006)
     slow = config(4, 0.5, 0.0, 0.002)
@@ -49,19 +53,15 @@ def test_a_safe_config_that_was_tied_with_a_bold_one_is_confirmed_when_the_bold_
 
 
 def test_beside_the_front_the_fastest_that_may_meet_the_goal_is_confirmed(
-    config: Callable[..., Config], reference: Candidate, outcome: Outcomes
+    config: Callable[..., Config], base: Config
 ) -> None:
-    base = Config(reference, outcome(reference, 0.92, 2.0).measurement, None, "key", 0)
     fast, near, far = config(1, 0.25, 0.003, 0.002), config(2, 0.26, 0.011, 0.002), config(3, 0.255, 0.03, 0.002)
     front = build_front([fast, near, far], base)
     assert runner_up(front, {fast.id, base.id}) == near
     assert runner_up(front, {fast.id, base.id, near.id}) is None
 
 
-def test_the_pick_is_settled_before_the_rest_of_the_front(
-    config: Callable[..., Config], reference: Candidate, outcome: Outcomes
-) -> None:
-    base = Config(reference, outcome(reference, 0.92, 2.0).measurement, None, "key", 0)
+def test_the_pick_is_settled_before_the_rest_of_the_front(config: Callable[..., Config], base: Config) -> None:
     bold, safe, lossy = config(1, 0.25, 0.003, 0.005), config(2, 0.252, 0.0006, 0.002), config(3, 0.1, 0.04, 0.002)
     front = build_front([bold, safe, lossy], base)
     confirmed: dict[str, Measurement] = {}
