@@ -28,8 +28,10 @@ STAND_INS, RUNNERS_UP = 3, 3
 
 
 def to_confirm(front: Front) -> tuple[Config, ...]:
-    """What is measured afresh, the most useful first: the pick, the reference, the best lossless, the front."""
-    return tuple({config.id: config for config in (*_compared(front), *front.configs)}.values())
+    """What is measured afresh in any case: the pick, the reference, the best lossless, what of the front may meet the goal."""
+    most = _most(front)
+    near = (config for config in front.configs if config.validation.score_drop.low <= most)
+    return tuple({config.id: config for config in (*_compared(front), *near)}.values())
 
 
 def _compared(front: Front) -> tuple[Config, ...]:
@@ -81,15 +83,15 @@ def confirm(
         store: theirs.
         size: of the test split.
         must_stop: ends it.
-        left_s: seconds left of the budget, None where time is no limit. The front is confirmed in any case, on a part of a split
-            that takes too long; what is nearly on it where there is time.
+        left_s: seconds left of the budget, None where time is no limit. What may meet the goal is confirmed in any case, on a part
+            of a split that takes too long; a config that loses seven points where there is time, and what is nearly on the front.
     """
     confirmed = read_confirmed(folder)
     wanted = to_confirm(front)
     before = next(iter(confirmed.values()), None)
     # What is compared must have been judged on the same samples.
     known = {config.id for config in wanted if store.get(_stage(config, None, place).key) is not None}
-    # Stand-ins are not counted: seldom needed, they would cost every other job a part of its samples.
+    # Neither stand-ins, seldom needed, nor what loses too much to be picked may cost the others a part of their samples.
     samples = before.samples if before else samples_for(wanted, size, left_s(), known)
     part = samples if samples < size else None
 
@@ -114,7 +116,10 @@ def confirm(
 
 
 def in_turn(front: Front, confirmed: Mapping[str, Measurement], time_for: Callable[[Config], bool]) -> Iterator[Config]:
-    """The pick and what it is compared with, what stands in for it, the front, runners-up; ``confirmed`` grows meanwhile."""
+    """The pick and what it is compared with, what stands in for it, what may meet the goal; ``confirmed`` grows meanwhile.
+
+    Where there is time for it, the rest of the front and runners-up.
+    """
     tried = set(confirmed)
 
     def untried(configs: Iterable[Config]) -> Iterator[Config]:
@@ -127,6 +132,7 @@ def in_turn(front: Front, confirmed: Mapping[str, Measurement], time_for: Callab
     for _ in range(STAND_INS):
         yield from untried(filter(None, [stand_in(front, confirmed, tried)]))
     yield from untried(to_confirm(front))
+    yield from untried(filter(time_for, front.configs))
     for _ in range(RUNNERS_UP):
         config = runner_up(front, tried)
         if config is None or not time_for(config):

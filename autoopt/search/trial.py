@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from autoopt.records import Candidate, Outcome, from_json, outcome_to_json, to_j
 from autoopt.records.outcome import Eliminated, Failed, Measured, outcome_name
 from autoopt.search.remote import DeskGate, Place, StoppedError, run_stage
 from autoopt.workers.entry import Postponed, evaluate
+from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result
-from autoopt.workers.stages.stage import Stage
+from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.store.local import LocalStore
 
 # A trial waits nearly all the time. Zero is refused by Tune's placement groups.
@@ -44,7 +46,7 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             gate = DeskGate(self._desk)
             gate.wait_for_start(candidate)
             outcome: Outcome | Postponed = evaluate(
-                candidate, self._place.setup, self._run(candidate.id), gate, self._knows
+                candidate, self._place.setup, self._run(candidate), gate, self._knows
             )
         except StoppedError as error:
             outcome = Failed("start", error.kind, error.message)
@@ -64,11 +66,17 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             **_metrics(outcome),
         }
 
-    def _run(self, name: str) -> Any:
+    def _run(self, candidate: Candidate) -> Any:
+        trains = plan.trains(candidate)
+
         def must_stop() -> bool:
-            return bool(ray.get(self._desk.heartbeat.remote(name)))
+            return bool(ray.get(self._desk.heartbeat.remote(candidate.id)))
 
         def run(stage: Stage) -> Result:
+            if trains and stage.role is Role.BUILDER and not ray.get(self._desk.settled.remote()):
+                # The first networks are what the search begins with: left to what others leave over, twenty seconds of work on
+                # one take four minutes, and the trainer either stands idle or bets on the network that came first.
+                stage = replace(stage, role=Role.FINISHER)
             return run_stage(stage, self._place, self._store, must_stop)
 
         return run

@@ -61,13 +61,17 @@ def test_beside_the_front_the_fastest_that_may_meet_the_goal_is_confirmed(
     assert runner_up(front, {fast.id, base.id, near.id}) is None
 
 
-def test_the_pick_is_settled_before_the_rest_of_the_front(config: Callable[..., Config], base: Config) -> None:
+@pytest.mark.parametrize("time_left", [True, False])
+def test_the_pick_is_settled_before_the_rest_of_the_front(
+    config: Callable[..., Config], base: Config, *, time_left: bool
+) -> None:
     bold, safe, lossy = config(1, 0.25, 0.003, 0.005), config(2, 0.252, 0.0006, 0.002), config(3, 0.1, 0.04, 0.002)
     front = build_front([bold, safe, lossy], base)
+    assert lossy not in to_confirm(front), "it loses too much to be picked, and would cost the others test samples"
     confirmed: dict[str, Measurement] = {}
     order = []
-    for each in in_turn(front, confirmed, lambda _: False):
+    for each in in_turn(front, confirmed, lambda _: time_left):
         order.append(each)
         failed = Estimate(0.02, 0.01, 0.03)
         confirmed[each.id] = replace(each.validation, score_drop=failed) if each == bold else each.validation
-    assert order == [bold, base, safe, lossy]
+    assert order == [bold, base, safe, *([lossy] if time_left else [])]

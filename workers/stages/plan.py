@@ -66,6 +66,11 @@ def original(setup: Setup) -> Network:
     return Network(setup.task_key, setup.source_format)
 
 
+def trains(candidate: Candidate) -> bool:
+    """Whether the candidate's network is changed and trained."""
+    return any(technique_named(step.technique).needs_training for step in candidate.model)
+
+
 def structure(candidate: Candidate, setup: Setup) -> tuple[tuple[Stage, ...], Network]:
     """The stages that change the network without training it, and the network that they leave."""
     network = original(setup)
@@ -177,8 +182,7 @@ def _serving(
 ) -> Serving:
     deployment = candidate.deployment
     engine = engine_named(deployment.engine)
-    trained = any(technique_named(step.technique).needs_training for step in candidate.model)
-    role = Role.FINISHER if kind == "measure" and trained else Role.BUILDER
+    role = Role.FINISHER if kind == "measure" and trains(candidate) else Role.BUILDER
     stages: list[Stage] = []
     quantization = next(
         (step for step in candidate.model if technique_named(step.technique).precision is not None), None

@@ -19,7 +19,7 @@ class Role(StrEnum):
     TRAINER = "trainer"
     BUILDER = "builder"
     FINISHER = "finisher"
-    """Builds what is waited for: the first configs, and what has been trained."""
+    """Builds what is waited for: the first configs, the first changed networks, and what has been trained."""
     LANE = "lane"
 
 
