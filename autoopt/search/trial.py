@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,17 +68,14 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         }
 
     def _run(self, candidate: Candidate) -> Any:
-        trains = plan.trains(candidate)
-
         def must_stop() -> bool:
             return bool(ray.get(self._desk.heartbeat.remote(candidate.id)))
 
+        def settled() -> bool:
+            return bool(ray.get(self._desk.settled.remote()))
+
         def run(stage: Stage) -> Result:
-            if trains and stage.role is Role.BUILDER and not ray.get(self._desk.settled.remote()):
-                # The first networks are what the search begins with: left to what others leave over, twenty seconds of work on
-                # one take four minutes, and the trainer either stands idle or bets on the network that came first.
-                stage = replace(stage, role=Role.FINISHER)
-            return run_stage(stage, self._place, self._store, must_stop)
+            return run_stage(placed(stage, candidate, settled), self._place, self._store, must_stop)
 
         return run
 
@@ -89,6 +87,21 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing."""
+
+
+def placed(stage: Stage, candidate: Candidate, settled: Callable[[], bool]) -> Stage:
+    """Where a stage of the candidate runs: the first networks are built at the training's own priority.
+
+    Left to what others leave over, twenty seconds of work on one take four minutes, and the trainer stands idle or bets on the
+    network that came first.
+
+    Args:
+        stage: to run.
+        candidate: whose stage it is.
+        settled: whether builders can be spared.
+    """
+    hurries = stage.role is Role.BUILDER and plan.trains(candidate) and not settled()
+    return replace(stage, role=Role.FINISHER) if hurries else stage
 
 
 def _metrics(outcome: Outcome) -> dict[str, float]:
