@@ -53,7 +53,7 @@ def _plural(count: int) -> str:
 
 def _runtime(manifest: Manifest) -> list[tuple[str, str]]:
     # "2.13.0+cpu" is a build that the usual index does not have under that name.
-    return [(name, version.partition("+")[0]) for name, version in list(manifest.packages.items())[:1]]
+    return [(name, version.partition("+")[0]) for name, version in manifest.packages.items()]
 
 
 def _made_from(manifest: Manifest) -> str:

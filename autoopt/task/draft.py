@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autoopt.task.network import Original
     from autoopt.task.task import Task
 
-SCHEMA = 2
+SCHEMA = 3
 """Raise it when the prepared folder's layout changes."""
 
 
@@ -195,7 +195,7 @@ def _fingerprint(
             "splits": {name: scan.digest for name, scan in scans.items()},
             "names": [value for value in (loaded.task.metric, loaded.task.loss) if isinstance(value, str)],
             "functions": {name: code_digest(value) for name, value in functions.items()},
-            # Classes are pickled by reference to the user's files: another place is another task.
+            # Some classes are pickled by reference to the user's files: another place is another task.
             "imports": loaded.imports,
             "reference": f"{runtime} {importlib.metadata.version(runtime)}",
         }

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from autoopt.errors import TaskError
 from autoopt.records import to_json
 from autoopt.task import checks
+from autoopt.task.carried import carried, write_code
 from autoopt.task.data import Chunk
 from autoopt.task.draft import Draft, look_at
 from autoopt.task.losses import loss_name, resolve_loss
 from autoopt.task.metrics import resolve_metric
 from autoopt.task.network import BATCH
-from autoopt.task.prepared import FUNCTIONS, MANIFEST, SEED, Arrays, Manifest, PreparedTask, write_outputs
+from autoopt.task.prepared import MANIFEST, SEED, Arrays, Manifest, PreparedTask, write_outputs
 from autoopt.task.scan import SplitWriter, write_split
 
 if TYPE_CHECKING:
@@ -96,13 +95,15 @@ def _write(draft: Draft, folder: Path, progress: Callable[[str], None]) -> None:
     if order is not None:
         np.save(folder / "train" / "order.npy", order)
     splits = {name: scan.length for name, scan in draft.scans.items()}
+    inputs = len(draft.signature.tensors)
     if "calibration" not in splits:
-        splits["calibration"] = _write_calibration(folder, len(draft.signature.tensors), order)
-    draft.network.save(folder / "network")
-    _write_functions(draft.functions, folder)
-    sample_ms = _sample_ms(draft, folder)
-    splits["validation"], remarks = _thin_out(draft, folder, sample_ms)
-    score = _write_reference(draft, folder, progress)
+        splits["calibration"] = _write_calibration(folder, inputs, order)
+    write_code(draft, folder)
+    first = tuple(array[: len(draft.example_outputs)] for array in _read(folder / "validation", inputs).inputs)
+    with carried(draft, folder, first):
+        sample_ms = _sample_ms(draft, folder)
+        splits["validation"], remarks = _thin_out(draft, folder, sample_ms)
+        score = _write_reference(draft, folder, progress)
     manifest = _manifest(draft, splits, score, sample_ms, remarks)
     (folder / MANIFEST).write_text(json.dumps(to_json(manifest), indent=1))
 
@@ -153,21 +154,6 @@ def _write_rows(arrays: Arrays, rows: np.ndarray, folder: Path) -> None:
     """A split of some rows of another."""
     with SplitWriter(folder, len(rows)) as writer:
         writer.add(Chunk(tuple(array[rows] for array in arrays.inputs), arrays.targets[rows]))
-
-
-def _write_functions(functions: Mapping[str, Any], folder: Path) -> None:
-    if not functions:
-        return
-    import cloudpickle
-
-    try:
-        (folder / FUNCTIONS).write_bytes(cloudpickle.dumps(dict(functions)))
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        message = (
-            f"{', '.join(functions)}: cannot be handed to another process: {error}. Write them as plain functions "
-            "of a file, without open files or locks in what they refer to."
-        )
-        raise TaskError(message) from error
 
 
 def _write_reference(draft: Draft, folder: Path, progress: Callable[[str], None]) -> float:

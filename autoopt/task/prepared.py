@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SEED = 0
 MANIFEST = "task.json"
-FUNCTIONS = "functions.pkl"
+NETWORK, FUNCTIONS = "network", "functions.pkl"
 Progress = Callable[[str], None]
 
 
@@ -136,7 +136,7 @@ class PreparedTask:
     @property
     def source(self) -> TaskSource:
         """The original network."""
-        return TaskSource(self.source_format, self.folder / "network", self.signature)
+        return TaskSource(self.source_format, self.folder / NETWORK, self.signature)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -216,7 +216,7 @@ class PreparedTask:
     def open_original(self) -> Original:
         """The original network in memory."""
         kind = ModuleOriginal if self.source_format == "module" else OnnxOriginal
-        return kind.open(self.folder / "network")
+        return kind.open(self.folder / NETWORK)
 
     @cached_property
     def metric(self) -> Metric:

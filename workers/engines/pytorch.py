@@ -29,7 +29,8 @@ class PyTorch(Engine):
 
     name = "pytorch"
     formats = ("module",)
-    packages = ("torch",)
+    # A class of a script, a notebook or a task's file is pickled by value, which takes cloudpickle to open.
+    packages = ("torch", "cloudpickle")
     preload = ("torch",)
     trusted_only = True
     any_batch = True
