@@ -50,7 +50,7 @@ def slots(cores: Cores) -> dict[str, float]:
     """A node's custom resources."""
     return {
         "lane": 1,
-        "trainer": cores.trainers,
+        "trainer": cores.trainers + cores.spare_trainers,
         "builder": max(BUILDERS, len(cores.work) // 2),
         "finisher": max(FINISHERS, cores.trainers),
     }

@@ -136,7 +136,8 @@ class Conductor:
     def _call(self, live: Sequence[Candidate]) -> Asked | None:
         """Somebody out of the waiting room, where there is a seat at the desk."""
         judge = self.judge() if len(self._room) else None
-        if judge is None or self._seats_taken(live) >= (1 + QUEUE_A_TRAINER) * self._trainers:
+        seats = (1 + QUEUE_A_TRAINER) * self._trainers + self._desk.beyond
+        if judge is None or self._seats_taken(live) >= seats:
             return None
         asked = self._room.call(judge, self._time_for_training())
         if asked is not None:
@@ -181,25 +182,25 @@ class Conductor:
     def review(self, desk: Seats) -> Outlook:
         """Now and then: hear who is at the training desk, and end those who wait in vain. Who else will come to it."""
         with self._lock:
-            if (desk.taken, desk.trained) != (self._desk.taken, self._desk.trained):
+            if replace(desk, busy_s=0.0) != replace(self._desk, busy_s=0.0):
                 self._changes += 1
             self._desk = desk
             self._met |= desk.taken
             judge = self.judge() if len(self._room) else None
             ended = self._room.dismiss(judge, self._time_for_training()) if judge else {}
             best = self._room.best(judge, self._time_for_training()) if judge else None
-            coming = len(self._coming())
+            live = self._live(self._study.running())
+            coming = len(self._coming(live))
+            idle = bool(live) and all(candidate.id in desk.taken for candidate in live)
         for number, eliminated in ended.items():
             self.tell(number, eliminated)
-        return Outlook(best, coming)
+        return Outlook(best, coming, idle)
 
-    def _coming(self) -> set[str]:
+    def _coming(self, live: Sequence[Candidate]) -> set[str]:
         """The networks that are being made and probed, none of which has trained."""
         space = self._study.space
         trained = {network_id(space, standing.candidate) for standing in self._desk.trained}
-        new = (
-            c for c in self._live(self._study.running()) if space.trained_for(c) is not None and c.id not in self._met
-        )
+        new = (c for c in live if space.trained_for(c) is not None and c.id not in self._met)
         return {network_id(space, candidate) for candidate in new} - trained
 
     def close(self) -> None:

@@ -200,11 +200,11 @@ def _search(
     from autoopt.search.searcher import ConductorSearcher
     from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
 
-    place = start.place
+    place, cores = start.place, start.place.setup.cores
     desk = (
         ray.remote(num_cpus=0)(TrainingDesk)
         .options(name=f"training desk {folder.path.name}")
-        .remote(place.setup.cores.trainers, deadline)
+        .remote(cores.trainers, deadline, spare=cores.spare_trainers)
     )
 
     def begin() -> None:
@@ -220,7 +220,7 @@ def _search(
         return run_stage(stage, place, start.store, must_stop)
 
     background = start.groundwork.beside(run, begin, conductor.abort, trains, settled, new=new)
-    in_flight = IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * place.setup.cores.trainers
+    in_flight = IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * cores.trainers + cores.spare_trainers
     with _watching(conductor, desk, options.stop), background, coordinators.kept(in_flight):
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),

@@ -28,6 +28,9 @@ QUEUE_A_TRAINER = 1
 BOLD, EXPLORED = 0.2, 3
 """A training that takes this share of the time left or more is a bet on one network: not before so many have trained, as long as
 others are on their way. After Hyperband's rule that a long run is earned against others (Li et al., JMLR 2018)."""
+IDLE_S = 3.0
+"""Where nobody builds or measures for so long, the lane's cores train as well, as a rule because all networks of the space are known.
+Between two stages of a candidate it is less."""
 PATIENCE = 0.25
 """It waits for them no longer than this share of what it takes itself: by so much the wait can harm."""
 
@@ -57,6 +60,8 @@ class Seats:
     """Seconds until a trainer is free."""
     trained: tuple[Standing, ...] = ()
     """Networks as they came out of their training, each where it was last trained."""
+    beyond: int = 0
+    """So many train on cores that are lent."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Outlook:
     """Who promises most of those that were postponed: nobody that promises less takes the place that it will be called to."""
     coming: int = 0
     """So many networks are on their way that have not trained yet."""
+    idle: bool = False
+    """Whether everybody who has a process trains or waits to."""
 
 
 @dataclass
@@ -102,10 +109,21 @@ class _Hold:
 class TrainingDesk:
     """Not thread-safe by itself: an actor serves one call at a time."""
 
-    def __init__(self, trainers: int, deadline: float | None = None, clock: Callable[[], float] = time.time) -> None:
-        """``deadline``: seconds since the epoch; None where time is no limit."""
+    def __init__(
+        self, trainers: int, deadline: float | None = None, clock: Callable[[], float] = time.time, *, spare: int = 0
+    ) -> None:
+        """Nobody is there yet.
+
+        Args:
+            trainers: how many train at a time.
+            deadline: seconds since the epoch; None where time is no limit.
+            clock: tells those.
+            spare: how many more may begin to train where nobody builds or measures.
+        """
         self._judge: Judge | None = None
         self._trainers = trainers
+        self._spare = spare
+        self._idle_since: float | None = None
         self._deadline = deadline
         self._clock = clock
         self._leases: dict[str, _Lease] = {}
@@ -133,7 +151,12 @@ class TrainingDesk:
         return bool(self._leases)
 
     def settled(self) -> bool:
-        """Whether builders can be spared for what is needed at the end: some networks have trained, or half of the time is over."""
+        """Whether builders can be spared for what is needed at the end: some networks have trained, or half of the time is over.
+
+        Not while there is training on the cores that they have otherwise.
+        """
+        if self._beyond:
+            return False
         if self._explored >= EXPLORED:
             return True
         if self._deadline is None or self._begun_at is None:
@@ -143,7 +166,7 @@ class TrainingDesk:
     def seats(self) -> Seats:
         """Who is here, and until when the trainers are busy."""
         taken = frozenset({*self._leases, *self._waiting})
-        return Seats(taken, self._busy_s(self._clock()), tuple(self._trained.values()))
+        return Seats(taken, self._busy_s(self._clock()), tuple(self._trained.values()), self._beyond)
 
     def compares(self) -> bool:
         """Whether the front holds more than the reference: else it beats nobody."""
@@ -156,6 +179,7 @@ class TrainingDesk:
     def expect(self, outlook: Outlook) -> None:
         """Who else is to come."""
         self._outlook = outlook
+        self._idle_since = (self._idle_since or self._clock()) if outlook.idle else None
 
     def stop(self) -> None:
         """Tell every candidate to stop when it next asks."""
@@ -201,7 +225,12 @@ class TrainingDesk:
         if self._place(name) >= QUEUE_A_TRAINER * self._trainers or self._better_outside(name, left_s):
             del self._waiting[name]
             return Answer(go=False, postponed=standing)
-        if len(self._leases) >= self._trainers or self._place(name) > 0 or self._held(name) or self._too_early(name):
+        if (
+            len(self._leases) >= self._places(now, needed_s)
+            or self._place(name) > 0
+            or self._held(name)
+            or self._too_early(name)
+        ):
             return Answer(go=False)
         waited = self._waiting.pop(name)
         self._leases[name] = _Lease(now, now, now + waited.needed_s, standing.next_epochs)
@@ -253,9 +282,24 @@ class TrainingDesk:
 
     def _busy_s(self, now: float) -> float:
         """Seconds until a trainer is free."""
-        if len(self._leases) < self._trainers:
+        if len(self._leases) < self._places(now):
             return 0.0
         return max(0.0, min(lease.until for lease in self._leases.values()) - now)
+
+    @property
+    def _beyond(self) -> int:
+        """So many train on cores that are lent."""
+        return max(0, len(self._leases) - self._trainers)
+
+    def _places(self, now: float, needed_s: float = 0.0) -> int:
+        """How many may train at present, where one more takes so long by itself.
+
+        On lent cores only what has time enough for both to take twice as long: they share one whenever something is measured.
+        """
+        idle = self._idle_since is not None and now - self._idle_since >= IDLE_S
+        longest_s = max([needed_s, *(lease.until - now for lease in self._leases.values())])
+        hurries = self._deadline is not None and 2 * longest_s + RESERVE_S > self._deadline - now
+        return self._trainers + (self._spare if idle and not hurries else 0)
 
     def _held(self, name: str) -> bool:
         """Whether the trainer is kept for a network that comes back soon and promises more: not from a short training."""

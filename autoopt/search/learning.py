@@ -126,14 +126,14 @@ def learn(space: Space, rows: Sequence[Row], scale: Scale) -> Learning:
         hoped[rung] = least if len(known) >= ENOUGH else min(least, longer**-HOPED)
         # One network that had little to lose says little of the others.
         expected[rung] = median([*known, *(longer**-EXPECTED,) * PRIOR_WEIGHT])
-    steepness: dict[Family, list[float]] = defaultdict(list)
+    fits: dict[Family, list[tuple[float, float]]] = defaultdict(list)
     for each, curve in zip(networks.values(), curves, strict=True):
         gained = _doublings(each, plain)
         if space.rungs and space.rungs[0] in curve and gained > _NEXT_TO_NOTHING:
             loss = max(0.0, scale.reference_score - curve[space.rungs[0]])
-            steepness[family_of(space, each[0].candidate)].append(loss / gained**2)
-    rates = {family: median(values) for family, values in steepness.items()}
-    return Learning(space.rungs, hoped, expected, rates, plain)
+            fits[family_of(space, each[0].candidate)].append((gained**2, loss))
+    steepness = {family: _slope(seen) for family, seen in fits.items()}
+    return Learning(space.rungs, hoped, expected, steepness, plain)
 
 
 def _plain(space: Space, rows: Sequence[Row], configs: Sequence[Config], scale: Scale) -> dict[Deployment, float]:
@@ -161,6 +161,11 @@ def _share(before: float, after: float, scale: Scale) -> float | None:
     if loss < scale.max_drop / 5:
         return None
     return min(1.0, max(0.0, (scale.reference_score - after) / loss))
+
+
+def _slope(seen: Sequence[tuple[float, float]]) -> float:
+    """By least squares, through the origin: who gained little speed says little, the less the noisier the timing."""
+    return sum(x * y for x, y in seen) / sum(x * x for x, _ in seen)
 
 
 def _doublings(configs: Iterable[Config], plain: Mapping[Deployment, float]) -> float:

@@ -113,6 +113,24 @@ def test_the_desk_hears_how_many_networks_are_on_their_way(start: Callable[..., 
     assert search.conductor.review(Seats()).coming == 0
 
 
+def test_the_desk_hears_when_nobody_builds_or_measures(start: Callable[..., Search]) -> None:
+    search = start()
+    first, second = search.new_network(), search.new_network()
+    assert not search.conductor.review(Seats(frozenset({first[1].id}))).idle, "the second is probed"
+    search.postpone(*second, 8.0)
+    assert not search.conductor.review(Seats()).idle, "the first is probed"
+    assert search.conductor.review(Seats(frozenset({first[1].id}))).idle
+
+
+def test_who_trains_on_lent_cores_takes_nobodys_seat(start: Callable[..., Search]) -> None:
+    search = start()
+    at_desk = [search.new_network()[1].id for _ in range(1 + QUEUE_A_TRAINER)]
+    waiting = search.new_network()
+    search.postpone(*waiting, 20.0)
+    search.conductor.review(Seats(frozenset(at_desk), beyond=1))
+    assert search.ask() == waiting
+
+
 def test_nobody_is_called_while_the_desk_is_full(start: Callable[..., Search]) -> None:
     search = start()
     at_desk = []

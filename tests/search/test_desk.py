@@ -11,6 +11,7 @@ from autoopt.search.desk import (
     BOLD,
     EXPLORED,
     HOLD_S,
+    IDLE_S,
     LEASE_S,
     PATIENCE,
     QUEUE_A_TRAINER,
@@ -134,6 +135,40 @@ def test_two_trainers_serve_two(clock: HandClock) -> None:
     assert desk.ask(standing(0.1)).go
     assert desk.ask(standing(0.2)).go
     assert not desk.ask(standing(0.3)).go
+
+
+def test_where_nobody_builds_or_measures_the_lanes_cores_train_as_well(clock: HandClock) -> None:
+    desk = TrainingDesk(1, clock.now + 300.0, clock, spare=1)
+    desk.learn(HandJudge())  # type: ignore[arg-type] # judges by hand
+    first, second, third = (replace(standing(depth), seconds_per_epoch=50.0) for depth in (0.1, 0.2, 0.3))
+    desk.expect(Outlook(idle=True))
+    assert desk.ask(first).go
+    assert not desk.ask(second).go, "it may only be between two stages of somebody"
+    clock.now += IDLE_S
+    desk.expect(Outlook(idle=False))
+    desk.expect(Outlook(idle=True))
+    assert not desk.ask(second).go, "somebody has worked since"
+    clock.now += IDLE_S
+    desk.expect(Outlook(idle=True))
+    assert desk.seats().busy_s == 0
+    assert desk.ask(second).go
+    assert desk.seats().beyond == 1
+    assert not desk.settled(), "who builds would get nothing"
+    assert not desk.ask(third).go
+    desk.expect(Outlook(idle=False))
+    assert desk.heartbeat(second.candidate.id) is False, "who has begun goes on"
+    desk.leave(first.candidate.id)
+    assert not desk.ask(third).go, "one trains"
+
+
+def test_lent_cores_are_for_what_has_time_enough_to_share_one(clock: HandClock) -> None:
+    desk = TrainingDesk(1, clock.now + 100.0, clock, spare=1)
+    desk.learn(HandJudge())  # type: ignore[arg-type] # judges by hand
+    first, second = (replace(standing(depth), seconds_per_epoch=50.0) for depth in (0.1, 0.2))
+    desk.expect(Outlook(idle=True))
+    assert desk.ask(first).go
+    clock.now += IDLE_S
+    assert not desk.ask(second).go
 
 
 def test_who_could_only_come_too_late_is_told_so_and_waits_no_longer(clock: HandClock) -> None:

@@ -76,7 +76,7 @@ def test_a_family_that_loses_much_is_expected_to_lose_much(space: Space, outcome
     losses = [SCALE.reference_score - learning.expected_start(family, d, SCALE) for d in (0.0, 0.5, 1.0)]
     assert losses[0] == 0.0
     assert losses[2] == pytest.approx(4 * losses[1])
-    assert 0.4 < losses[2] < 1.1, "half a point at one doubling, as the strong one lost, and more as the gentle one did"
+    assert losses[2] == pytest.approx(0.5, rel=0.05), "as the strong one lost; the gentle one's timing says little"
     # Of a family that nobody has tried, what is known of the others is expected.
     assert learning.expected_start(("student",), 1.0, SCALE) == pytest.approx(SCALE.reference_score - losses[2])
     assert learn(space, (), SCALE).expected_start(("student",), 1.0, SCALE) > SCALE.reference_score - losses[2]

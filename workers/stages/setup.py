@@ -35,6 +35,11 @@ class Cores:
         """How many trainings run at once."""
         return max(1, len(self.work) // self.train_threads)
 
+    @property
+    def spare_trainers(self) -> int:
+        """How many more can train on the lane's cores while nothing is measured there."""
+        return 0 if self.exclusive else len(self.lane) // self.train_threads
+
 
 def share_cores(lane_cores: int | None = None) -> Cores:
     """Share out the cores that this process may use; ``lane_cores`` defaults to half of them, at least one."""
