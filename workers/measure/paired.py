@@ -28,6 +28,7 @@ collide in the caches in other ways. No number of rounds averages that out, so e
 _WARM_S = 0.05
 _FEWEST_ROUNDS = 4
 _FEWEST_CALLS = 3
+_EXTENSIONS = 2
 _WARMUP_SHARE = 0.1
 _LOOKS_GROW_BY = 1.15
 # Of the share of processor time that a burst gets when it is left alone: below, it was interrupted. What it gets when left
@@ -101,9 +102,11 @@ def sample(
     """Take rounds until the interval is narrow enough (True) or the time is over (False).
 
     The interval is looked at after 16, 19, 22, … rounds, ever more rarely: each look is one more chance to stop on a lucky streak.
+    Where it is useless when the time is over, there is more of it.
     """
     end, rounds, look = clock() + settings.max_s, 0, settings.min_rounds
-    while rounds < _FEWEST_ROUNDS or clock() < end:
+    extensions = _EXTENSIONS
+    while True:
         for index in (0, 1, 1, 0):
             sides[index].bursts.append(run[index]())
         rounds += 1
@@ -111,7 +114,11 @@ def sample(
             look = math.ceil(rounds * _LOOKS_GROW_BY)
             if half_width(log_ratio(*sides)) <= settings.target_half_width:
                 return True
-    return False
+        if rounds >= _FEWEST_ROUNDS and clock() >= end:
+            if not extensions or half_width(log_ratio(*sides)) <= settings.useless_half_width:
+                return False
+            extensions -= 1
+            end = clock() + settings.max_s
 
 
 def log_ratio(artifact: Side, reference: Side) -> Estimate:

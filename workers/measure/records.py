@@ -33,7 +33,9 @@ class TimingSettings:
     target_half_width: float = 0.01
     """Stop when half the 95 % interval of the speed-up is no wider than this, relative to the speed-up."""
     max_s: float = 4.0
-    """Stop after so long in any case."""
+    """Stop after so long, unless the interval is useless."""
+    useless_half_width: float = 0.1
+    """An interval wider than this is given three times as long: on a busy machine it would mislead a whole search."""
     min_rounds: int = 16
     """A B B A rounds before the interval is first looked at; fewer only when ``max_s`` is over."""
     burst_ms: float = 12.0

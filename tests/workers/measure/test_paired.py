@@ -52,6 +52,16 @@ def test_sampling_ends_when_the_interval_is_narrow_enough_or_the_time_is_over() 
     assert paired.half_width(wide) > 1e-6
 
 
+@pytest.mark.parametrize(("noise", "times"), [(0.01, 1), (0.6, 3)])
+def test_an_interval_that_is_useless_is_given_more_time(noise: float, times: int) -> None:
+    from simulated import Machine, sides
+
+    machine, both = Machine(1.0, 0, own_noise=noise), sides()
+    run = (lambda: machine.burst(0), lambda: machine.burst(1))
+    paired.sample(both, run, TimingSettings(target_half_width=1e-6, max_s=0.5), machine.clock)
+    assert machine.clock() == pytest.approx(0.5 * times, rel=0.3)
+
+
 def test_a_slow_call_still_gets_a_few_rounds() -> None:
     from simulated import Machine, sides
 
