@@ -192,7 +192,8 @@ class Groundwork:
         return [replace(stage, role=Role.BUILDER) for stage in plan.teachers(epochs, self._setup)]
 
     def _originals(self, split: str) -> list[Stage]:
-        return [plan.original_outputs(split, self._setup)]
+        # Not as a builder: the reference waits for them, and without it there the whole test split is not judged in time.
+        return [replace(plan.original_outputs(split, self._setup), role=Role.FINISHER)]
 
     def _unchanged(self, candidate: Candidate, split: str = "validation") -> tuple[Stage, ...]:
         return plan.measurement(candidate, plan.original(self._setup), self._setup, split).stages

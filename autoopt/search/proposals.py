@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from autoopt.records import Candidate, Deployment
+from autoopt.errors import FailureKind
+from autoopt.records import Candidate, Deployment, Failed
 from autoopt.search.elimination import could_enter, worth
 from autoopt.search.learning import Learning, learn
 from autoopt.search.moves import deployments, neighbours, redeployed, started, trained_to
@@ -34,6 +35,7 @@ from autoopt.workers.entry import Standing
 
 SURPRISE = 0.6
 """The best engine changes with the shape of a network: a predicted latency may turn out this much lower."""
+_REFUSALS = frozenset({FailureKind.UNSUPPORTED, FailureKind.NOT_AS_ASKED})
 _HOPE = 0.1
 _SAMPLERS_TURN = 3
 
@@ -72,6 +74,15 @@ class View:
         groups = _by(self.configs, lambda config: trained_id(self.space, config.candidate))
         groups.pop("", None)
         return groups
+
+    @cached_property
+    def refused(self) -> frozenset[tuple[str, str]]:
+        """Engines and precisions that do not take the unchanged network: dynamic INT8 has nothing to do in one of convolutions."""
+        return frozenset(
+            (candidate.deployment.engine, candidate.deployment.precision)
+            for _, candidate, outcome in self.rows
+            if isinstance(outcome, Failed) and outcome.kind in _REFUSALS and not self.space.network(candidate)
+        )
 
     def trains(self, candidate: Candidate) -> bool:
         """Whether the candidate's network, trained as far as it asks for, is not known yet."""
@@ -249,11 +260,13 @@ def _promising(view: View, config: Config) -> bool:
 
 
 def worth_serving(view: View, candidate: Candidate) -> bool:
-    """Not where it would come out behind: a slow engine stays slow, within the limits of a surprise.
+    """Not where it would come out behind: a slow engine stays slow, within the limits of a surprise. Nor what will be refused.
 
     Of a network that has been measured it is known what it loses, so it is held against the front; any other against itself
     in the deployment that serves the unchanged network fastest, since both would lose about the same.
     """
+    if (candidate.deployment.engine, candidate.deployment.precision) in view.refused:
+        return False
     plain = view.learning.plain_ms
     configs = view.changed.get(trained_id(view.space, candidate))
     latency_ms = _expected_latency(candidate.deployment, configs, plain) if configs else None

@@ -245,6 +245,22 @@ def test_where_the_unchanged_network_was_eliminated_its_probe_tells_how_slow_it_
     assert not worth_serving(view, build.candidate("vino", "fp32", student=True))
 
 
+@pytest.mark.parametrize(
+    ("kind", "served"),
+    [(FailureKind.NOT_AS_ASKED, False), (FailureKind.UNSUPPORTED, False), (FailureKind.CRASHED, True)],
+)
+def test_what_refuses_the_unchanged_network_is_not_asked_to_serve_a_changed_one(
+    build: Build, space: Space, reference: Candidate, kind: FailureKind, *, served: bool
+) -> None:
+    rows = build.plain()
+    refused = next(row for row in rows if row[1].deployment.engine == "vino" and row[1].deployment.precision == "int8")
+    rows[rows.index(refused)] = (refused[0], refused[1], Failed("probe", kind, "no"))
+    view = make_view(space, rows, reference)
+    assert view is not None
+    assert worth_serving(view, build.candidate("vino", "int8", student=True)) is served
+    assert worth_serving(view, build.candidate("runtime", "int8", student=True))
+
+
 def test_a_failed_candidate_is_not_proposed_again(build: Build, space: Space, reference: Candidate) -> None:
     rows: list[Row] = [(0, reference, build.outcome(reference, 0.92, 2.0))]
     first = practitioners_list(space)[0].candidate
