@@ -6,12 +6,17 @@ chosen by. Timing is taken anew as well.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
-from autoopt.errors import StageError
+from autoopt.errors import AutooptError, StageError
 from autoopt.front import Config, Front
 from autoopt.jobfolder import JobFolder
 from autoopt.records import Measurement, from_json
@@ -89,30 +94,66 @@ def confirm(
     confirmed = read_confirmed(folder)
     wanted = to_confirm(front)
     before = next(iter(confirmed.values()), None)
-    # What is compared must have been judged on the same samples.
-    known = {config.id for config in wanted if store.get(_stage(config, None, place).key) is not None}
+    ahead = not place.setup.cores.exclusive
+    # What is compared must have been judged on the same samples. The reference is judged by the original's outputs, at no cost.
+    judged = [config for config in wanted if config.id != front.reference.id]
+    known = {config.id for config in wanted if store.get(_measuring(config, None, place)[-1].key) is not None}
     # Neither stand-ins, seldom needed, nor what loses too much to be picked may cost the others a part of their samples.
-    samples = before.samples if before else samples_for(wanted, size, left_s(), known)
+    samples = before.samples if before else samples_for(judged, size, left_s(), known, ahead=ahead)
     part = samples if samples < size else None
 
     def time_for(config: Config) -> bool:
         left = left_s()
-        return left is None or left >= cost_s([config], samples) + REPORT_S
+        return left is None or left >= cost_s([config], samples, ahead=ahead) + REPORT_S
 
-    for config in in_turn(front, confirmed, time_for):
-        if must_stop():
-            break
-        try:
-            facts = run_stage(_stage(config, part, place), place, store, must_stop).facts
-        except StageError as error:
-            logger.warning("%s could not be confirmed: %s", config.describe(), error.message)
-            continue
-        found = from_json(Measurement, facts)
-        # A job has one reference latency, by which all others are told; another hour's would put the reference before them.
-        own = replace(found, latency_ms=config.validation.latency_ms) if config.id == front.reference.id else found
-        confirmed[config.id] = own
-        write_confirmed(folder, confirmed)
+    def run(stages: Iterable[Stage], must_stop: Callable[[], bool]) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for stage in stages:
+            facts = run_stage(stage, place, store, must_stop).facts
+        return facts
+
+    coming = [_measuring(config, part, place)[:-1] for config in _foreseen(front) if config.id not in confirmed]
+    with _beside([partial(run, stages) for stages in coming], must_stop):
+        for config in in_turn(front, confirmed, time_for):
+            if must_stop():
+                break
+            try:
+                found = from_json(Measurement, run(_measuring(config, part, place), must_stop))
+            except StageError as error:
+                logger.warning("%s could not be confirmed: %s", config.describe(), error.message)
+                continue
+            # A job has one reference latency, by which all others are told; another hour's would put the reference before them.
+            own = replace(found, latency_ms=config.validation.latency_ms) if config.id == front.reference.id else found
+            confirmed[config.id] = own
+            write_confirmed(folder, confirmed)
     return confirmed
+
+
+@contextmanager
+def _beside(works: Iterable[Callable[[Callable[[], bool]], object]], must_stop: Callable[[], bool]) -> Iterator[None]:
+    """As long as the context lasts, do these in a thread; each is told when to stop. What fails there fails again where it is needed."""
+    ended = threading.Event()
+
+    def over() -> bool:
+        return ended.is_set() or must_stop()
+
+    def do() -> None:
+        for work in itertools.takewhile(lambda _: not over(), works):
+            with suppress(AutooptError):
+                work(over)
+
+    thread = threading.Thread(target=do, name="confirming", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _foreseen(front: Front) -> Iterable[Config]:
+    """Who will be confirmed, as far as it is known before, in that order."""
+    return {config.id: config for config in (*to_confirm(front), *front.configs)}.values()
 
 
 def in_turn(front: Front, confirmed: Mapping[str, Measurement], time_for: Callable[[Config], bool]) -> Iterator[Config]:
@@ -140,9 +181,9 @@ def in_turn(front: Front, confirmed: Mapping[str, Measurement], time_for: Callab
         yield from untried([config])
 
 
-def _stage(config: Config, samples: int | None, place: Place) -> Stage:
-    """The measurement of a config on so many test samples, None for all; what it is built from is in the store."""
+def _measuring(config: Config, samples: int | None, place: Place) -> tuple[Stage, ...]:
+    """A config's measurement on so many test samples, None for all; what it is built from is in the store."""
     _, network = plan.structure(config.candidate, place.setup)
     rungs = plan.training(config.candidate, network, place.setup)
     network = rungs[-1].network if rungs else network
-    return plan.measurement(config.candidate, network, place.setup, "test", samples).stages[-1]
+    return plan.measurement(config.candidate, network, place.setup, "test", samples).measuring

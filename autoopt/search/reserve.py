@@ -21,24 +21,32 @@ _CONFIGS, _FASTER, _SHARE, _AT_LEAST_S = 12, 8.0, 0.2, 15.0
 _CAREFUL, _CAREFUL_SHARE = 2.0, 0.07
 
 
-def cost_s(configs: Sequence[Config], samples: int) -> float:
-    """Seconds that confirming takes."""
-    return sum(MEASURE_S + samples * config.latency_ms.value / 1000 for config in configs)
+def cost_s(configs: Sequence[Config], samples: int, *, ahead: bool) -> float:
+    """Seconds that confirming takes; ``ahead``: each is judged while the one before is timed."""
+    judging_s = [samples * config.latency_ms.value / 1000 for config in configs]
+    if ahead:
+        return sum(max(MEASURE_S, each) for each in judging_s)
+    return sum(MEASURE_S + each for each in judging_s)
 
 
 def samples_for(
-    configs: Sequence[Config], size: int, left_s: float | None, known: Collection[str] = frozenset()
+    configs: Sequence[Config],
+    size: int,
+    left_s: float | None,
+    known: Collection[str] = frozenset(),
+    *,
+    ahead: bool = False,
 ) -> int:
     """How many test samples to confirm by: all ``size`` of them where the time allows, else the largest part for which it does.
 
-    ``known``: identifiers of configs that need not be measured on all samples any more.
+    ``known``: identifiers of configs that need not be measured on all samples any more; ``ahead``: see `cost_s`.
     """
     if left_s is None:
         return size
     for part in _PARTS:
         samples = min(size, max(int(part * size), SAMPLES_AT_LEAST))
         open_ = [config for config in configs if samples < size or config.id not in known]
-        if cost_s(open_, samples) + REPORT_S <= left_s * (1 + _SLACK):
+        if cost_s(open_, samples, ahead=ahead) + REPORT_S <= left_s * (1 + _SLACK):
             return samples
     return min(size, SAMPLES_AT_LEAST)
 

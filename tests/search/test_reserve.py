@@ -32,7 +32,8 @@ def task(test: int, sample_ms: float) -> PreparedTask:
 
 
 def test_confirming_costs_judging_and_what_every_measurement_costs() -> None:
-    assert cost_s(configs(1.0, 3.0), 1000) == pytest.approx(2 * MEASURE_S + 4.0)
+    assert cost_s(configs(1.0, 3.0), 1000, ahead=False) == pytest.approx(2 * MEASURE_S + 4.0)
+    assert cost_s(configs(1.0, 30.0), 1000, ahead=True) == pytest.approx(MEASURE_S + 30.0)
 
 
 def test_the_whole_test_split_confirms_where_the_time_allows() -> None:
@@ -44,7 +45,7 @@ def test_a_part_of_it_confirms_in_the_time_that_there_is() -> None:
     wanted = configs(20.0, 30.0)
     samples = samples_for(wanted, 10_000, left_s=100.0)
     assert samples == 1000
-    assert cost_s(wanted, samples) + REPORT_S <= 100.0
+    assert cost_s(wanted, samples, ahead=False) + REPORT_S <= 100.0
 
 
 def test_a_job_with_a_little_more_time_confirms_by_the_same_samples() -> None:

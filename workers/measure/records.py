@@ -62,6 +62,8 @@ class MeasureRequest:
     """A .npy, (K, ...): what the network that the artifact was built from answers to the first K validation samples."""
     reference_outputs: str | None = None
     """A .npy, (N, ...): the original network's outputs on the split, where the prepared task is not to be asked for them."""
+    own_outputs: str | None = None
+    """A .npy, (N, ...): the artifact's outputs on the split, where they have been found before."""
     samples: int | None = None
     """Judge on so many of the split's samples, drawn at random; None for all."""
     settings: TimingSettings = field(default_factory=TimingSettings)

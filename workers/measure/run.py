@@ -70,6 +70,19 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     return dict(to_json(_measurement(asked, asked.split, timed, fidelity, judgement)))
 
 
+def predict(
+    artifact: ServedArtifact, task: PreparedTask, split: str, samples: int | None, cores: tuple[int, ...]
+) -> np.ndarray:
+    """An artifact's first output, (N, ...), on a split or so many samples drawn of it, without timing it.
+
+    Raises:
+        StageError: the engine's; CRASHED where it dies.
+    """
+    with served(serving(artifact, task, cores)) as server:
+        server.load()
+        return server.predict(task.drawn(split, samples).inputs, freely=True)
+
+
 def serving(artifact: ServedArtifact, task: PreparedTask, cores: tuple[int, ...]) -> Serving:
     """How an artifact is served for timing: on real validation samples, several batches of them.
 
@@ -136,12 +149,14 @@ def _judge(asked: MeasureRequest, split: str, task: PreparedTask, artifact: Serv
     given = asked.reference_outputs
     reference = task.outputs_of_original(split, asked.samples) if given is None else np.load(given, mmap_mode="r")
     targets = np.asarray(arrays.targets)
-    if split == "validation" and asked.reference_latency_ms is None:
-        # Every other measurement of a search waits for the reference's, and the task's preparation has run the same network in the
-        # same engine; the test split is judged in full.
+    if asked.own_outputs is not None:
+        return judge(task, np.load(asked.own_outputs, mmap_mode="r"), reference, targets)
+    if asked.reference_latency_ms is None:
+        # The same network has been run in the same engine, and the reference is the slowest of all: every other measurement of a
+        # search waits for it.
         some = artifact.predict(tuple(array[:_FIDELITY_SAMPLES] for array in arrays.inputs), freely=True)
         if np.allclose(some, reference[: len(some)], _SAME_RELATIVE, _SAME_ABSOLUTE):
-            remark = f"judged by the outputs found when the task was prepared, which it repeated on {len(some)} samples"
+            remark = f"judged by the original network's outputs, which it repeated on {len(some)} samples"
             return replace(judge(task, np.asarray(reference), reference, targets), remarks=(remark,))
     return judge(task, artifact.predict(arrays.inputs, freely=True), reference, targets)
 

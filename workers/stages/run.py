@@ -163,10 +163,22 @@ def _measure(work: Work) -> dict[str, Any]:
     return dict(measure(_measure_request(work)))
 
 
+def _predict(work: Work) -> dict[str, Any]:
+    from autoopt.workers.measure.records import ServedArtifact
+    from autoopt.workers.measure.run import predict
+
+    deployment = from_json(Deployment, work.params["deployment"])
+    artifact = ServedArtifact(deployment.engine, str(work.parents[1]), deployment)
+    outputs = predict(artifact, work.task, work.name, work.params["samples"], work.cores)
+    np.save(work.out / OUTPUTS, outputs)
+    return {"samples": len(outputs)}
+
+
 def _measure_request(work: Work) -> dict[str, Any]:
     params = work.params
     parents = list(work.parents)
     task, artifact = parents[0], parents[1]
+    predicted = parents.pop() / OUTPUTS if params["predicted"] else None
     outputs = parents.pop() / OUTPUTS if params["outputs"] else task / "outputs" / "validation.npy"
     reference, reference_latency_ms = artifact, None
     if len(parents) > 2:  # noqa: PLR2004 (task, artifact, then the reference's artifact and measurement)
@@ -191,6 +203,7 @@ def _measure_request(work: Work) -> dict[str, Any]:
         "scenario": params["scenario"],
         "reference_latency_ms": reference_latency_ms,
         "source_outputs": None if work.name == "none" else str(outputs),
+        "own_outputs": None if predicted is None else str(predicted),
         "settings": {**params["settings"], "cores": list(work.cores)},
     }
 
@@ -201,6 +214,7 @@ _FUNCTIONS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "original": _original_outputs,
     "export": _export,
     "build": _build,
+    "predict": _predict,
     "probe": _measure,
     "measure": _measure,
 }

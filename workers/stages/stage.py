@@ -28,7 +28,7 @@ class Stage:
     """One step. ``parents`` are the keys of the folders that it reads, in the order in which its function expects them."""
 
     kind: str
-    """"technique", "teacher", "original", "export", "build", "probe" or "measure"."""
+    """"technique", "teacher", "original", "export", "build", "predict", "probe" or "measure"."""
     name: str
     """The technique, format, engine or split."""
     params: Mapping[str, Any]

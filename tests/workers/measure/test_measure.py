@@ -14,6 +14,7 @@ from autoopt.records import Deployment, Measurement, from_json
 from autoopt.workers.engines import engine
 from autoopt.workers.engines.base import Source
 from autoopt.workers.measure import ServedArtifact, Timing
+from autoopt.workers.measure.run import predict
 
 Measured = Callable[..., Any]
 
@@ -90,17 +91,29 @@ def test_the_reference_itself_has_its_own_latency(digits: Any, measured: Measure
     assert found.latency_ms.value == pytest.approx(found.latency.median_ms)
 
 
-def test_in_a_search_the_reference_repeats_some_of_the_outputs_that_preparing_found(
-    digits: Any, measured: Measured
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_reference_repeats_some_of_the_original_networks_outputs(
+    split: str, digits: Any, measured: Measured
 ) -> None:
-    request = digits.request(planted(digits), split="validation", reference_latency_ms=None)
+    request = digits.request(planted(digits), split=split, reference_latency_ms=None)
     found = from_json(Measurement, measured(request))
-    assert found.samples == digits.task.splits["validation"]
+    assert found.samples == digits.task.splits[split]
     assert found.score_drop.value == 0
-    (remark,) = (remark for remark in found.remarks if "prepared" in remark)
+    (remark,) = (remark for remark in found.remarks if "the original network's outputs" in remark)
     assert "256 samples" in remark
-    test = from_json(Measurement, measured({**request, "split": "test"}))
-    assert not [remark for remark in test.remarks if "prepared" in remark]
+
+
+def test_an_artifact_whose_outputs_are_known_is_judged_by_them(digits: Any, measured: Measured) -> None:
+    artifact = planted(digits)
+    outputs = predict(artifact, digits.task, "test", 100, (min(os.sched_getaffinity(0)),))
+    assert outputs.shape == (100, 10)
+    asked = digits.request(artifact, split="test", samples=100)
+    itself = from_json(Measurement, measured(asked))
+    known = from_json(Measurement, measured({**asked, "own_outputs": outputs_file(digits, outputs)}))
+    assert known.samples == 100
+    assert known.score == itself.score
+    worse = from_json(Measurement, measured({**asked, "own_outputs": outputs_file(digits, -outputs)}))
+    assert worse.score.value < 0.5 < itself.score.value
 
 
 def test_a_reference_that_answers_otherwise_is_judged_by_its_own_outputs(digits: Any, measured: Measured) -> None:
@@ -108,7 +121,7 @@ def test_a_reference_that_answers_otherwise_is_judged_by_its_own_outputs(digits:
     artifact = ServedArtifact("planted_good", str(other), Deployment("planted_good"))
     found = from_json(Measurement, measured(digits.request(artifact, split="validation", reference_latency_ms=None)))
     assert found.score_drop.value > 0.5
-    assert not [remark for remark in found.remarks if "prepared" in remark]
+    assert not [remark for remark in found.remarks if "the original network's outputs" in remark]
 
 
 def test_time_is_compared_per_sample_whatever_the_batches(digits: Any, measured: Measured) -> None:

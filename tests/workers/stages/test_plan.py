@@ -9,7 +9,7 @@ import pytest
 from autoopt.errors import StageError
 from autoopt.records import Candidate, Deployment, Step
 from autoopt.workers.stages import plan
-from autoopt.workers.stages.setup import Setup
+from autoopt.workers.stages.setup import Cores, Setup
 from autoopt.workers.stages.stage import Role
 
 STUDENT = Step("student", {"source": "blocks", "depth": 0.5, "order": "late", "width": 1.0})
@@ -110,6 +110,27 @@ def test_measuring_needs_the_lane_and_training_a_trainer(setup: Setup) -> None:
     assert {stage.role for stage in stages} == {Role.BUILDER}
     assert {stage.role for rung in rungs for stage in rung.stages} == {Role.TRAINER}
     assert serving.stages[-1].role is Role.LANE
+
+
+def test_on_test_an_artifact_predicts_beside_the_lane(setup: Setup) -> None:
+    candidate = Candidate((STUDENT, RECOVERY), Deployment("onnxruntime"))
+
+    def kinds(setup: Setup, candidate: Candidate, split: str) -> list[str]:
+        serving = plan.measurement(candidate, plan.original(setup), setup, split)
+        assert serving.artifact_key == serving.building[-1].key
+        return [stage.kind for stage in serving.measuring]
+
+    assert kinds(setup, candidate, "test") == ["predict", "measure"]
+    assert kinds(setup, candidate, "validation") == ["measure"], "somebody trains there"
+    assert kinds(setup, setup.reference, "test") == ["measure"], "its outputs are the original's"
+    wide = replace(candidate, deployment=replace(candidate.deployment, threads=2))
+    assert kinds(setup, wide, "test") == ["measure"], "the core beside the lane is one"
+    assert kinds(replace(setup, cores=Cores((0,), (0,))), candidate, "test") == ["measure"], (
+        "there is no core beside it"
+    )
+    ahead, measure = plan.measurement(candidate, plan.original(setup), setup, "test").measuring
+    assert ahead.role is Role.FINISHER
+    assert ahead.key in measure.parents
 
 
 def test_a_technique_for_modules_is_refused_on_an_onnx_file(setup: Setup) -> None:
