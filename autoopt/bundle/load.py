@@ -176,6 +176,10 @@ def _explained(read: Manifest, folder: Path) -> Iterator[None]:
         message = f"the bundle {folder} does not run here: {error.message}"
         raise BundleError(message) from error
     except (ImportError, AttributeError) as error:
+        missing = (getattr(error, "name", None) or "").partition(".")[0]
+        if missing in read.packages:
+            message = f"the bundle {folder} needs {missing}: pip install '{missing}=={read.packages[missing]}'"
+            raise BundleError(message) from error
         if not read.imports:
             raise
         folders = ", ".join(read.imports.get("folders", ())) or "the code it was made with"

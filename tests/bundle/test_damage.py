@@ -4,10 +4,14 @@ import hashlib
 import json
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cloudpickle
 import pytest
+import torch
+from torch import nn
 
 from autoopt.bundle import checksums, load, manifest
 from autoopt.errors import BundleError
@@ -126,6 +130,25 @@ def test_an_engine_that_is_not_here_is_named_with_the_command_that_mends_it(
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(BundleError, match=r"needs onnxruntime.*pip install 'autoopt\[onnxruntime\]'"):
         load(bundle)
+
+
+def test_what_a_pickled_network_needs_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of the user's file is pickled by value, which takes cloudpickle to open."""
+
+    class Own(nn.Flatten):
+        pass
+
+    data = json.loads((bundle / "bundle.json").read_text())
+    data["candidate"]["deployment"]["engine"] = "pytorch"
+    data["packages"] = {"torch": "2.13.0", "cloudpickle": "3.1.1"}
+    (bundle / "bundle.json").write_text(json.dumps(data))
+    torch.save(Own(), bundle / "artifact" / "module.pt", pickle_module=cloudpickle)
+    checksums.write(bundle)
+    load(bundle, trust=True).close()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cloudpickle"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BundleError, match=r"needs cloudpickle: pip install 'cloudpickle==3\.1\.1'"):
+        load(bundle, trust=True)
 
 
 def test_a_manifest_survives_the_disk(bundle: Path, tmp_path: Path) -> None:
