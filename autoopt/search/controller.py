@@ -34,6 +34,7 @@ from autoopt.search.journal import open_journal
 from autoopt.search.preparation import Prepared, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
+from autoopt.search.recall import recall
 from autoopt.search.reserve import confirms_by_all, reserve_s
 from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
@@ -155,6 +156,7 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
     study.reconcile()
     history = History(store, prepared.space, prepared.setup)
     known = history.proposals()
+    recall(study, known, prepared.setup, store, clock)
     study.enqueue([Proposal(prepared.setup.reference, "reference"), *practitioners_list(prepared.space), *known])
     kept_s = reserve_s(clock, prepared.task)
     deadline = None if clock.left_s is None else time.time() + clock.left_s - kept_s

@@ -125,8 +125,7 @@ class Groundwork:
             try:
                 built = self._build_meanwhile()
                 self.reference()
-                for index in range(MEASURED_AHEAD):
-                    self._measure_first(index, built)
+                self._measure_first(built)
                 ready()
                 if not new:
                     self._await(trains)
@@ -155,11 +154,19 @@ class Groundwork:
     def _first(self) -> list[Candidate]:
         return [proposal.candidate for proposal in practitioners_list(self._prepared.space)][:BUILT_AHEAD]
 
-    def _measure_first(self, index: int, built: list[Future[None]]) -> None:
-        """One of the first configs, as soon as it is built: its coordinator is still starting, and the lane's own worker, too."""
-        if index < len(built):
-            built[index].result()
-            self._try(lambda: self._unchanged(self._first()[index])[-1:], self._run_here)
+    def _measure_first(self, built: list[Future[None]]) -> None:
+        """The first configs, as soon as they are built: their coordinators are still starting, and the lane's own worker, too.
+
+        Only the first one is waited for: quantizing a text encoder takes a minute, in which everybody else would wait, too.
+        """
+        for index, (candidate, done) in enumerate(zip(self._first()[:MEASURED_AHEAD], built, strict=False)):
+            if index and not done.done():
+                return
+            done.result()
+            self._try(partial(self._last_of, candidate), self._run_here)
+
+    def _last_of(self, candidate: Candidate) -> tuple[Stage, ...]:
+        return self._unchanged(candidate)[-1:]
 
     def _foresee(self, trains: Callable[[], bool]) -> None:
         """The teacher's outputs that a training reads.

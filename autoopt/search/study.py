@@ -142,6 +142,13 @@ class CandidateStudy:
             self._study.tell(number, values)
         self._handles.pop(number, None)
 
+    def record(self, proposal: Proposal, outcome: Outcome) -> None:
+        """How a candidate ended that nobody had to work at. While nothing else waits, and not for a known one."""
+        self._enqueue(proposal.candidate, proposal.why, attempt=1)
+        asked = self._ask_waiting()
+        assert asked is not None, "it has just been enqueued"
+        self.tell(asked.number, outcome)
+
     def release(self, number: int) -> None:
         """Give a candidate back that was not worked at to its end by no fault of its own: it waits again."""
         frozen = self._frozen(number)

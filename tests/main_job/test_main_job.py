@@ -85,6 +85,9 @@ def test_the_same_job_again_computes_nothing_anew(job: Path, shell: Shell, task:
     assert timeline(job.parent / "second") == []
     first, second = (pd.read_parquet(job.parent / name / "candidates.parquet") for name in ("first", "second"))
     assert set(first["id"]) == set(second["id"])
+    measured = (second["outcome"] == "measured").sum()
+    trials = list((job.parent / "second" / "tune").glob("**/candidate-*"))
+    assert len(trials) == len(second) - measured, "for what had been measured nobody was asked"
 
 
 def test_a_name_that_is_taken_says_how_to_go_on(job: Path, shell: Shell, task: str) -> None:
