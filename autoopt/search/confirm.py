@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Any
 
 from autoopt.errors import AutooptError, StageError
 from autoopt.front import Config, Front
+from autoopt.front.pareto import mean_doublings
 from autoopt.jobfolder import JobFolder
 from autoopt.records import Measurement, from_json
 from autoopt.search.remote import Place, run_stage
@@ -30,13 +31,19 @@ from autoopt.workers.store.local import LocalStore
 logger = logging.getLogger(__name__)
 # What stands in for a pick that does not hold on unseen data; and beside the front, what is nearly on it, for the same reason.
 STAND_INS, RUNNERS_UP = 3, 3
+# Of the front's hypervolume: what adds less is confirmed where there is time.
+ADDS = 0.01
 
 
 def to_confirm(front: Front) -> tuple[Config, ...]:
-    """What is measured afresh in any case: the pick, the reference, the best lossless, what of the front may meet the goal."""
-    most = _most(front)
-    near = (config for config in front.configs if config.validation.score_drop.low <= most)
-    return tuple({config.id: config for config in (*_compared(front), *near)}.values())
+    """What is measured afresh in any case: the pick, the reference, the best lossless, what of the front may meet the goal.
+
+    Not what hardly adds to the front: the same network in a slower engine, by chance a tenth of a point better.
+    """
+    compared, most = _compared(front), _most(front)
+    added = _by_worth(front, {config.id for config in compared})
+    near = (config for config, share in added if share >= ADDS and config.validation.score_drop.low <= most)
+    return tuple({config.id: config for config in (*compared, *near)}.values())
 
 
 def _compared(front: Front) -> tuple[Config, ...]:
@@ -102,9 +109,9 @@ def confirm(
     samples = before.samples if before else samples_for(judged, size, left_s(), known, ahead=ahead)
     part = samples if samples < size else None
 
-    def time_for(config: Config) -> bool:
+    def time_for(configs: Sequence[Config]) -> bool:
         left = left_s()
-        return left is None or left >= cost_s([config], samples, ahead=ahead) + REPORT_S
+        return left is None or left >= cost_s(configs, samples, ahead=ahead) + REPORT_S
 
     def run(stages: Iterable[Stage], must_stop: Callable[[], bool]) -> dict[str, Any]:
         facts: dict[str, Any] = {}
@@ -153,15 +160,32 @@ def _beside(works: Iterable[Callable[[Callable[[], bool]], object]], must_stop: 
 
 def _foreseen(front: Front) -> Iterable[Config]:
     """Who will be confirmed, as far as it is known before, in that order."""
-    return {config.id: config for config in (*to_confirm(front), *front.configs)}.values()
+    compared = _compared(front)
+    others = (config for config, _ in _by_worth(front, {config.id for config in compared}))
+    return {config.id: config for config in (*compared, *others)}.values()
 
 
-def in_turn(front: Front, confirmed: Mapping[str, Measurement], time_for: Callable[[Config], bool]) -> Iterator[Config]:
-    """The pick and what it is compared with, what stands in for it, what may meet the goal; ``confirmed`` grows meanwhile.
+def _by_worth(front: Front, chosen: Collection[str]) -> Iterator[tuple[Config, float]]:
+    """The front's other configs, each time the one that adds most to those that were chosen, with its share of the hypervolume."""
+    taken = [config for config in front.configs if config.id in chosen]
+    rest = [config for config in front.configs if config.id not in chosen]
+    reached, whole = mean_doublings(taken, front.reference), mean_doublings(front.configs, front.reference)
+    while rest:
+        best = max(rest, key=lambda config: mean_doublings([*taken, config], front.reference))
+        rest.remove(best)
+        taken.append(best)
+        before, reached = reached, mean_doublings(taken, front.reference)
+        yield best, (reached - before) / whole if whole else 0.0
 
-    Where there is time for it, the rest of the front and runners-up.
+
+def in_turn(
+    front: Front, confirmed: Mapping[str, Measurement], time_for: Callable[[Sequence[Config]], bool]
+) -> Iterator[Config]:
+    """The pick and what it is compared with, what stands in for it, the front; ``confirmed`` grows meanwhile.
+
+    Of the front what covers most comes first; what is not to be confirmed in any case, and runners-up, where there is time.
     """
-    tried = set(confirmed)
+    tried, wanted = set(confirmed), to_confirm(front)
 
     def untried(configs: Iterable[Config]) -> Iterator[Config]:
         for config in configs:
@@ -172,13 +196,14 @@ def in_turn(front: Front, confirmed: Mapping[str, Measurement], time_for: Callab
     yield from untried(_compared(front))
     for _ in range(STAND_INS):
         yield from untried(filter(None, [stand_in(front, confirmed, tried)]))
-    yield from untried(to_confirm(front))
-    yield from untried(filter(time_for, front.configs))
+    for config, _ in _by_worth(front, tried):
+        if config in wanted or time_for([config, *(each for each in wanted if each.id not in tried)]):
+            yield from untried([config])
     for _ in range(RUNNERS_UP):
-        config = runner_up(front, tried)
-        if config is None or not time_for(config):
+        near = runner_up(front, tried)
+        if near is None or not time_for([near]):
             return
-        yield from untried([config])
+        yield from untried([near])
 
 
 def _measuring(config: Config, samples: int | None, place: Place) -> tuple[Stage, ...]:

@@ -75,3 +75,21 @@ def test_the_pick_is_settled_before_the_rest_of_the_front(
         failed = Estimate(0.02, 0.01, 0.03)
         confirmed[each.id] = replace(each.validation, score_drop=failed) if each == bold else each.validation
     assert order == [bold, base, safe, *([lossy] if time_left else [])]
+
+
+@pytest.mark.parametrize("time_left", [True, False])
+def test_what_covers_most_of_the_front_is_confirmed_first_and_what_hardly_adds_where_there_is_time(
+    config: Callable[..., Config], base: Config, *, time_left: bool
+) -> None:
+    pick, slow = config(1, 0.3, 0.0017, 0.0002), config(2, 1.2, 0.0005, 0.0002)
+    steps = [config(3, 0.12, 0.02, 0.011), config(4, 0.2, 0.012, 0.003)]
+    front = build_front([pick, slow, *steps], base)
+    assert slow in front.configs, "it is better, if by little"
+    confirmed: dict[str, Measurement] = {}
+    order = []
+    for each in in_turn(front, confirmed, lambda _: time_left):
+        order.append(each)
+        confirmed[each.id] = each.validation
+    assert order.index(steps[0]) < order.index(steps[1]), "it covers more"
+    assert (slow in order) == time_left
+    assert slow not in to_confirm(front)
