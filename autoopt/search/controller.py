@@ -28,6 +28,7 @@ from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
 from autoopt.search.conductor import Conductor, Row
 from autoopt.search.desk import QUEUE_A_TRAINER
+from autoopt.search.elimination import Judge
 from autoopt.search.groundwork import Groundwork
 from autoopt.search.history import History
 from autoopt.search.journal import open_journal
@@ -252,20 +253,26 @@ def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterato
     import ray
 
     ended = threading.Event()
+    taught: Judge | None = None
+
+    def teach() -> None:
+        nonlocal taught
+        newest = conductor.judge()
+        if newest is not None and newest != taught:
+            ray.get(desk.learn.remote(newest))
+            taught = newest
 
     def watch() -> None:
-        judge = None
         while not ended.wait(WATCH_S):
-            newest = conductor.judge()
-            if newest is not None and newest != judge:
-                ray.get(desk.learn.remote(newest))
-                judge = newest
+            teach()
             ray.get(desk.expect.remote(conductor.review(ray.get(desk.seats.remote()))))
             if stop.is_set():
                 conductor.stop()
             if conductor.stopping:
                 ray.get(desk.stop.remote())
 
+    # What earlier jobs have measured judges the first candidate, too.
+    teach()
     thread = threading.Thread(target=watch, name="watcher", daemon=True)
     thread.start()
     try:
