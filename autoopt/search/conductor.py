@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
+from autoopt.errors import AutooptError
 from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
 from autoopt.search.desk import QUEUE_A_TRAINER, Outlook, Seats
@@ -167,7 +168,11 @@ class Conductor:
             self._study.tell(number, replace(outcome, stages=merged(earlier, outcome.stages)))
             decided = self._study.outcomes()
             self._exhausted = self._exhausted or self._clock.left(len(decided)) == 0
-        self._listen(rows(decided))
+        try:
+            self._listen(rows(decided))
+        except AutooptError as error:
+            # Tune, or the thread that watches it, has no use for it.
+            self.abort(error)
 
     def postpone(self, number: int, postponed: Postponed) -> None:
         """The candidate waits outside until its turn comes."""

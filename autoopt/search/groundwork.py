@@ -122,18 +122,20 @@ class Groundwork:
         self._runner = run
 
         def work() -> None:
-            try:
-                built = self._build_meanwhile()
-                self.reference()
-                self._measure_first(built)
-                ready()
-                if not new:
-                    self._await(trains)
-                self._foresee(trains)
-                self._await(settled)
-                self._prepare_the_end()
-            except Exception as error:  # noqa: BLE001 (a thread's boundary: the search raises it again, or it would wait forever)
-                failed(error)
+            # Whoever uses the cluster must have ended before it does: else Ray ends the process without a word.
+            with ThreadPoolExecutor(2) as pool:
+                try:
+                    built = self._build_meanwhile(pool)
+                    self.reference()
+                    self._measure_first(built)
+                    ready()
+                    if not new:
+                        self._await(trains)
+                    self._foresee(trains)
+                    self._await(settled)
+                    self._prepare_the_end()
+                except Exception as error:  # noqa: BLE001 (a thread's boundary: the search raises it again, or it would wait forever)
+                    failed(error)
 
         thread = threading.Thread(target=work, name="groundwork", daemon=True)
         thread.start()
@@ -143,12 +145,10 @@ class Groundwork:
             self._over.set()
             thread.join()
 
-    def _build_meanwhile(self) -> list[Future[None]]:
+    def _build_meanwhile(self, pool: ThreadPoolExecutor) -> list[Future[None]]:
         """While the reference is measured; what is measured next is then only to be measured."""
-        pool = ThreadPoolExecutor(2)
         built = [pool.submit(self._try, partial(self._built, candidate)) for candidate in self._first()]
         pool.submit(self._try, lambda: self._taught()[:1])  # the first training waits for them
-        pool.shutdown(wait=False)
         return built
 
     def _first(self) -> list[Candidate]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from optuna.storages import InMemoryStorage
 
+from autoopt.errors import StoreError
 from autoopt.records import Candidate, Eliminated, Measured, StageRun
 from autoopt.search.budget import Budget, BudgetClock
 from autoopt.search.conductor import AT_FIRST, PROBED_AT_ONCE, REPLAYED_AT_ONCE, Conductor, Row
@@ -54,6 +55,24 @@ class Search:
             if self.space.trained_for(candidate) is not None:
                 return number, candidate
             self.conductor.tell(number, self.outcome(candidate, 0.919, 0.4))
+
+
+def test_who_listens_and_cannot_go_on_ends_the_search(space: Space, reference: Candidate, outcome: Outcomes) -> None:
+    full = StoreError("no room")
+
+    def listen(_: object) -> None:
+        raise full
+
+    study = CandidateStudy(InMemoryStorage(), space, sampler="random")
+    study.enqueue([Proposal(reference, "reference"), *practitioners_list(space)])
+    conductor = Conductor(study, reference, BudgetClock(Budget(600.0, None)), listen)
+    asked = conductor.next()
+    assert asked is not None
+    conductor.tell(asked[0], outcome(reference, 0.919, 2.0))
+    assert conductor.stopping
+    assert len(conductor.outcomes()) == 1, "what was told is kept"
+    with pytest.raises(StoreError, match="no room"):
+        conductor.check()
 
 
 @pytest.fixture
