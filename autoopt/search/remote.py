@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from autoopt.errors import FailureKind, StageError
+from autoopt.errors import AutooptError, FailureKind, StageError
 from autoopt.records import Candidate, Eliminated
 from autoopt.search.cluster import needs
 from autoopt.workers import process
@@ -53,12 +53,12 @@ class StoppedError(StageError):
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # Ray's
-def _run_stage(stage: Stage, place: Place) -> Result | StageError:
-    """On a node. A failed stage is returned, not raised: Ray would wrap it in its own traceback."""
+def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
+    """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     process.share(Path(place.meeting))
     try:
         return execute(stage, place.setup, _store(place.store), Path(place.logs))
-    except StageError as error:
+    except AutooptError as error:
         return error
 
 
@@ -73,6 +73,7 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
 
     Raises:
         StageError: the stage failed, or (INTERRUPTED) the job stops.
+        StoreError: the store cannot be used.
     """
     found = find(stage, store)
     if found is not None:
@@ -115,7 +116,7 @@ def _watch(reference: Any, must_stop: Callable[[], bool]) -> Result:
         ready, _ = ray.wait([reference], timeout=POLL_S)
         if ready:
             answer = ray.get(reference)
-            if isinstance(answer, StageError):
+            if isinstance(answer, AutooptError):
                 raise answer
             result: Result = answer
             return result

@@ -67,19 +67,31 @@ def test_an_unknown_name_in_a_space_lists_the_allowed_ones(shell: Shell, folder:
     refused(shell("run", task, "--space", space, "--budget", "5 candidates"), "onnxruntime")
 
 
+# Full while the first networks are built, and while the first ones train.
+@pytest.mark.parametrize("small_disk", ["2m", "4m"], indirect=True)
 def test_a_job_whose_disk_is_full_stops_cleanly_and_goes_on_when_there_is_room(
     shell: Shell, folder: Path, small_disk: Path, task: str, spaces: Path
 ) -> None:
     store = small_disk / "store"
     ended = shell(
-        "run", task, "--space", spaces / "tiny.yaml", "--budget", "8 candidates", "--name", "full", "--store", store
+        "run",
+        task,
+        "--space",
+        spaces / "tiny.yaml",
+        "--budget",
+        "8 candidates",
+        "--name",
+        small_disk.parent.name,
+        "--store",
+        store,
     )
     assert ended.returncode != 0
     assert "Traceback" not in ended.stderr
+    assert 'File "' not in ended.stderr
     assert "No space left on device" in ended.stderr
     assert "resume" in ended.stderr
     subprocess.run(["mount", "-o", "remount,size=600m", str(small_disk)], check=True)
-    job = folder / "results" / "full"
+    job = folder / "results" / small_disk.parent.name
     resumed = shell("resume", job)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((job / "state.json").read_text())["status"] == "done"
