@@ -117,7 +117,8 @@ class Groundwork:
             failed: called where it could not be, or the store fails.
             trains: whether a candidate trains.
             settled: whether builders can be spared.
-            new: whether there will be training for sure; a job that is run again may find all of it in the store.
+            new: whether no earlier job is known. Else there may be nothing to train, and what that job built and did not measure it has
+                eliminated: nobody measures it ahead of its turn.
         """
         self._runner = run
 
@@ -127,7 +128,8 @@ class Groundwork:
                 try:
                     built = self._build_meanwhile(pool)
                     self.reference()
-                    self._measure_first(built)
+                    if new:
+                        self._measure_first(built)
                     ready()
                     if not new:
                         self._await(trains)
