@@ -27,9 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Never shows a bare traceback."""
     given = parser().parse_args(arguments)
     try:
-        code = int(given.run(given))
-        sys.stdout.flush()  # here and not at exit, where nobody could catch it any more
-        return code
+        return _run(given)
     except BrokenPipeError:
         # Whoever read our output (head, less) has seen enough. What is still buffered must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show_traceback()
         print(f"autoopt: {type(error).__name__}: {error} (the whole story is in {_kept()})", file=sys.stderr)
         return FAILED
+
+
+def _run(given: argparse.Namespace) -> int:
+    code = int(given.run(given))
+    sys.stdout.flush()  # here and not at exit, where nobody could catch that it cannot be
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
