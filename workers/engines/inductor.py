@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 FILE = "model.pt2"
 _LOOP_THREADS = re.compile(r"num_threads\((\d+)\)")
-_CONSTANT_TYPE = re.compile(r"constants_info_\[\d+\]\.dtype = cached_torch_dtype_(\w+);")
+_CONSTANT = re.compile(
+    r"constants_info_\[(\d+)\]\.dtype = cached_torch_dtype_(\w+);.*?constants_info_\[\1\]\.shape = \{([^}]*)\};",
+    re.DOTALL,
+)
 
 
 class Inductor(Engine):
@@ -107,11 +110,11 @@ class InductorSession(Session):
             return to_arrays(tuple(self._run(list(self._inputs.tensors(inputs)))))
 
     def effective(self) -> Effective:
-        """Read from the program that the package holds: the types of its constants, the threads of its loops."""
+        """Read from the program that the package holds: the types of its weights, the threads of its loops."""
         import torch
 
         sources = _sources(self._package)
-        precision, words = precision_by_share(_constant_types(sources))
+        precision, words = precision_by_share(weight_types(sources))
         loops = {int(count) for count in _LOOP_THREADS.findall(sources)}
         threads = torch.get_num_threads()
         return Effective(
@@ -120,7 +123,7 @@ class InductorSession(Session):
             precision=precision,
             threads=next(iter(loops - {threads}), threads),
             details={
-                "constants": words,
+                "weight matrices": words,
                 "threads of loops": ", ".join(map(str, sorted(loops))) or "1",
                 "threads of library calls": str(threads),
             },
@@ -138,11 +141,15 @@ def _sources(package: Path) -> str:
         return "\n".join(archive.read(name).decode() for name in names)
 
 
-def _constant_types(sources: str) -> dict[str, int]:
+def weight_types(sources: str) -> dict[str, int]:
+    """How many weight matrices a generated C++ program holds, by the precision that they are stored and computed in.
+
+    Without vectors: there is one for nearly every matrix, and those of a layer that was written out as loops are FP32 with it.
+    """
     import torch
 
-    types = (getattr(torch, name) for name in _CONSTANT_TYPE.findall(sources))
-    return dict(Counter(precision_name(dtype) for dtype in types if dtype.is_floating_point))
+    matrices = [getattr(torch, name) for _, name, shape in _CONSTANT.findall(sources) if "," in shape]
+    return dict(Counter(precision_name(dtype) for dtype in matrices if dtype.is_floating_point))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from autoopt.testing.engine_networks import NETWORKS
 from autoopt.testing.engines import Workbench
 from autoopt.workers.engines import common, engine
 from autoopt.workers.engines.common import precision_by_share
+from autoopt.workers.engines.inductor import weight_types
 
 RESIDUAL = NETWORKS[0]
 
@@ -101,6 +102,21 @@ def test_the_threads_of_onnxruntime_are_those_that_it_started(workbench: Workben
 )
 def test_a_network_is_called_by_the_precision_that_half_of_it_runs_in(counts: dict[str, int], precision: str) -> None:
     assert precision_by_share(counts)[0] == precision
+
+
+def test_inductors_precision_is_that_of_its_weight_matrices() -> None:
+    program = "".join(
+        f"""
+    constants_info_[{index}].name = "_frozen_param{index}";
+    constants_info_[{index}].dtype = cached_torch_dtype_{dtype};
+    constants_info_[{index}].offset = 0;
+    constants_info_[{index}].shape = {{{shape}}};
+"""
+        for index, (dtype, shape) in enumerate(
+            [("bfloat16", "8, 3, 3, 3"), ("float32", "8, 10"), ("float32", "10"), ("int64", "4, 4")]
+        )
+    )
+    assert weight_types(program) == {"bf16": 1, "fp32": 1}
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
