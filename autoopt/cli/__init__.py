@@ -28,10 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         return _run(given)
-    except BrokenPipeError:
-        # Whoever read our output (head, less) has seen enough. What is still buffered must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         print("autoopt: stopped at once; `autoopt resume JOB` goes on with a job", file=sys.stderr)
         return STOPPED
@@ -47,8 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    code = int(given.run(given))
-    sys.stdout.flush()  # here and not at exit, where nobody could catch that it cannot be
+    code = 0
+    try:
+        code = int(given.run(given))
+        sys.stdout.flush()  # here and not at exit, where nobody could catch that it cannot be
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough. What is still buffered must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 

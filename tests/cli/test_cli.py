@@ -265,6 +265,22 @@ def test_output_that_nobody_reads_is_no_error(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_command_that_ended_badly_says_so_though_nobody_reads_its_output() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "import argparse\nfrom autoopt import cli\nraise SystemExit(cli._run(argparse.Namespace(run=lambda _: print() or 1)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_a_summary_counts_the_outcomes_and_the_time() -> None:
     progress = Progress("searching", 7, 3, 2, (ENTRY,) * 4, ENTRY, "accuracy", seconds_used=40, seconds_left=200)
     assert summary(progress) == (
