@@ -5,7 +5,7 @@ The rule, for two configs a and b of one job:
 
 * a is *distinguishably faster* than b when the 95 % interval of the ratio of their latencies leaves out 1, and
   *distinguishably better* when the interval of the difference of their score drops leaves out 0
-  (`autoopt.front.estimates`; drops and not scores, because drops are paired with the reference on the same samples).
+  (`autoopt.records.estimates`; drops and not scores, because drops are paired with the reference on the same samples).
 * a **beats** b when it is distinguishably ahead on one axis and, by point estimates, not behind on the other by more than
   what is negligible: `NEGLIGIBLE_SCORE`, `NEGLIGIBLE_LATENCY`. What is merely not *known* to be better is not struck out:
   a config that measures 0.4 points better stays, with the remark that this may be chance.

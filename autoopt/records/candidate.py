@@ -7,10 +7,11 @@ Candidates with the same model half share its stages through the store.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from autoopt.records.codec import digest
+from autoopt.records.hardware import parse
 
 Params: TypeAlias = Mapping[str, bool | int | float | str]
 
@@ -38,6 +39,17 @@ class Deployment:
     """Samples a call."""
     threads: int = 1
     hardware: str = "cpu"
+    """A kind of node and a device on it (`autoopt.records.hardware`)."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of node that serves it."""
+        return parse(self.hardware)[0]
+
+    @property
+    def on_node(self) -> Deployment:
+        """The same as it is seen on such a node, where hardware is a device."""
+        return replace(self, hardware=parse(self.hardware)[1])
 
 
 @dataclass(frozen=True)

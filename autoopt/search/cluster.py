@@ -1,4 +1,4 @@
-"""The local Ray cluster of a job: loopback only, no telemetry, slots for lanes, trainers, builders and finishers.
+"""A job's Ray cluster: loopback only, no telemetry, slots for lanes, trainers, builders and finishers.
 
 Ray's CPUs are logical and pin nothing, so stages ask for slots of our own, and their processes are pinned by us.
 """
@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autoopt.workers.stages.setup import Cores
+from autoopt.workers.node import VARIABLE, Node
+
+KIND = "hardware"
+"""The label that says of which kind a node is."""
 
 # What a job's own cluster needs in the environment *before* Ray is imported. The first two keep Ray on loopback: it
 # rewrites a node address of 127.0.0.1 to the routable one and listens everywhere otherwise (docs/decisions.md).
@@ -42,44 +45,25 @@ ENVIRONMENT = {
 }
 
 
-BUILDERS, FINISHERS = 4, 2
-"""At least, though builders only get what is left over: one that compiles for half a minute must not hold up the others."""
-
-
-def slots(cores: Cores) -> dict[str, float]:
-    """A node's custom resources."""
-    return {
-        "lane": 1,
-        "trainer": cores.trainers + cores.spare_trainers,
-        "builder": max(BUILDERS, len(cores.work) // 2),
-        "finisher": max(FINISHERS, cores.trainers),
-    }
-
-
-def needs(role: str, cores: Cores) -> dict[str, float]:
-    """What a stage of that role takes of them; a measurement that shares its cores takes everything."""
-    if role == "lane" and cores.exclusive:
-        return slots(cores)
-    return {role: 1}
-
-
 @contextmanager
-def local_cluster(cores: Cores) -> Iterator[str]:
-    """Start Ray on this machine and stop it at the end; yields the dashboard's address.
+def local_cluster(node: Node) -> Iterator[str]:
+    """Start Ray on this machine as one node, and stop it at the end; yields the dashboard's address.
 
     ``address="local"`` always starts a new cluster: a stale file of a dead one would be joined otherwise.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.update(node.environment)
     _private_token()
     import ray
 
     before = os.sched_getaffinity(0)
     # Whatever Ray starts inherits this: its servers and our coordinators stay off the lane's cores.
-    os.sched_setaffinity(0, cores.work)
+    os.sched_setaffinity(0, node.cores.work)
     context = ray.init(
         address="local",
-        resources=slots(cores),
+        resources=node.slots,
+        labels={KIND: node.kind},
         include_dashboard=True,
         dashboard_host="127.0.0.1",
         logging_level=logging.WARNING,
@@ -91,6 +75,7 @@ def local_cluster(cores: Cores) -> Iterator[str]:
     finally:
         ray.shutdown()
         os.sched_setaffinity(0, before)
+        os.environ.pop(VARIABLE, None)
 
 
 def _private_token() -> None:

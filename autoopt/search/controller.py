@@ -6,11 +6,9 @@ it goes on: the study says what is decided, the store has every finished stage.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +39,7 @@ from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import parse_space
 from autoopt.workers import process
-from autoopt.workers.stages.setup import share_cores
+from autoopt.workers.node import Cores, Node, meeting_named, share_cores
 from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
 
@@ -84,22 +82,25 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     clock = BudgetClock(budget, used_s=folder.state().progress.seconds_used)
     publisher = Publisher(folder, clock, options.on_progress)
     publisher.phase("preparing")
-    meeting = meeting_of(folder)
-    process.share(meeting)
     try:
-        with _started(folder, clock, options.stop) as start:
+        with _own_node(folder) as node, _started(folder, node, clock, options.stop) as start:
             return _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
+
+
+@contextmanager
+def _own_node(folder: JobFolder) -> Iterator[Node]:
+    """This machine as a node for this job alone; its processes meet as long as the context lasts."""
+    meeting = meeting_named(str(folder.path.absolute()))
+    node = Node(share_cores(folder.spec().options.get("lane_cores")), meeting=str(meeting))
+    process.share(meeting)
+    try:
+        yield node
+    finally:
         process.shutdown()
         process.share(None)
         shutil.rmtree(meeting, ignore_errors=True)
-
-
-def meeting_of(folder: JobFolder) -> Path:
-    """Where the processes that work for a job on one node find each other: on that node's own disk, for this user only."""
-    job = hashlib.sha256(str(folder.path.absolute()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir(), f"autoopt-{os.getuid()}-{job}")
 
 
 @dataclass(frozen=True)
@@ -111,34 +112,34 @@ class _Start:
     store: LocalStore
     place: Any
     dashboard: str
+    cores: Cores
 
 
 @contextmanager
-def _started(folder: JobFolder, clock: BudgetClock, stop: threading.Event) -> Iterator[_Start]:
+def _started(folder: JobFolder, node: Node, clock: BudgetClock, stop: threading.Event) -> Iterator[_Start]:
     """The task is prepared in its own process, and the reference measured, while Ray starts."""
     spec = folder.spec()
-    cores = share_cores(spec.options.get("lane_cores"))
     root = Path(spec.store) if spec.store else default_store()
     space_file = parse_space(spec.space_text, spec.space)
     store = LocalStore(root)
 
     def prepare() -> tuple[Prepared, Groundwork]:
-        prepared = prepare_job(spec, folder, space_file, root, cores)
+        prepared = prepare_job(spec, folder, space_file, root, node)
         by_all = confirms_by_all(clock, prepared.task)
-        groundwork = Groundwork(prepared, store, folder.logs, stop, confirms_by_all=by_all)
+        groundwork = Groundwork(prepared, node, store, folder.logs, stop, confirms_by_all=by_all)
         groundwork.start()
         return prepared, groundwork
 
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(prepare)
-        with cluster.local_cluster(cores) as dashboard:
+        with cluster.local_cluster(node) as dashboard:
             # Seconds of imports meanwhile.
             from autoopt.search import trial  # noqa: F401
             from autoopt.search.remote import Place
 
             prepared, groundwork = pending.result()
-            place = Place(prepared.setup, str(root), str(folder.logs), str(meeting_of(folder)))
-            yield _Start(prepared, groundwork, store, place, dashboard)
+            place = Place(prepared.setup, str(root), str(folder.logs))
+            yield _Start(prepared, groundwork, store, place, dashboard, node.cores)
 
 
 def default_store() -> Path:
@@ -167,8 +168,9 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
         history.learn(rows)
         publisher.told(rows)
 
-    trainers = prepared.setup.cores.trainers
-    conductor = Conductor(study, prepared.setup.reference, search_clock, told, trainers, replays=bool(known))
+    conductor = Conductor(
+        study, prepared.setup.reference, search_clock, told, start.cores.trainers, replays=bool(known)
+    )
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
     publisher.start(prepared, exporter, start.dashboard, conductor.outcomes())
     publisher.phase("searching")
@@ -203,7 +205,7 @@ def _search(
     from autoopt.search.searcher import ConductorSearcher
     from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
 
-    place, cores = start.place, start.place.setup.cores
+    place, cores = start.place, start.cores
     desk = (
         ray.remote(num_cpus=0)(TrainingDesk)
         .options(name=f"training desk {folder.path.name}")

@@ -19,6 +19,7 @@ from autoopt.records import Candidate
 from autoopt.search.preparation import Prepared
 from autoopt.search.proposals import practitioners_list
 from autoopt.workers import process
+from autoopt.workers.node import Node
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import execute, note
 from autoopt.workers.stages.stage import Role, Stage
@@ -39,8 +40,9 @@ class Groundwork:
     """
 
     def __init__(
-        self, prepared: Prepared, store: Store, logs: Path, stop: threading.Event, *, confirms_by_all: bool
+        self, prepared: Prepared, node: Node, store: Store, logs: Path, stop: threading.Event, *, confirms_by_all: bool
     ) -> None:
+        self._node = node
         self._confirms_by_all = confirms_by_all
         self._prepared = prepared
         self._setup = prepared.setup
@@ -92,7 +94,7 @@ class Groundwork:
     def _run_here(self, stage: Stage) -> None:
         """In a process of this one's."""
         with self._store.lock(stage.key), ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(execute, stage, self._setup, self._store, self._logs)
+            pending = pool.submit(execute, stage, self._setup, self._store, self._logs, self._node)
             while not wait([pending], _POLL_S).done:
                 if self._stopping():
                     process.shutdown()

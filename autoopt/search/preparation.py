@@ -17,9 +17,10 @@ from autoopt.space.schema import SpaceFile
 from autoopt.task.prepared import PreparedTask
 from autoopt.workers import process
 from autoopt.workers.engines.base import Offer
+from autoopt.workers.node import Node
 from autoopt.workers.process import Limits
 from autoopt.workers.stages.execute import PRELOAD
-from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role
 from autoopt.workers.techniques import techniques
 
@@ -35,7 +36,7 @@ class Prepared:
     setup: Setup
 
 
-def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: Path, cores: Cores) -> Prepared:
+def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: Path, node: Node) -> Prepared:
     """Prepare the task, look at the engines, resolve the space.
 
     Raises:
@@ -51,7 +52,7 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
     facts = TaskFacts(
         format=task.source_format,
         splits=frozenset(name for name, size in task.splits.items() if size),
-        cores=len(cores.lane),
+        cores=len(node.cores.lane),
         without={} if "student" in task.manifest.functions else {"student.source": ("factory",)},
     )
     space = resolve(space_file, techniques(), offers, facts)
@@ -60,7 +61,7 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         source_format=task.source_format,
         training_samples=task.splits.get("train", 0),
         reference=reference_for(task.source_format, space),
-        cores=cores,
+        hardware={node.kind: node.hardware},
         scenario=space.scenario,
         seed=spec.seed,
         rungs=space.rungs,

@@ -13,9 +13,10 @@ import ray
 
 from autoopt.errors import AutooptError, FailureKind, StageError
 from autoopt.records import Candidate, Eliminated
-from autoopt.search.cluster import needs
+from autoopt.search.cluster import KIND
 from autoopt.workers import process
 from autoopt.workers.entry import Postponed, Standing
+from autoopt.workers.node import Node
 from autoopt.workers.stages.execute import Result, execute, find, note
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
@@ -38,8 +39,6 @@ class Place:
     setup: Setup
     store: str
     logs: str
-    meeting: str
-    """Where a node's processes find the warmed parents that they share."""
 
 
 class StoppedError(StageError):
@@ -55,11 +54,17 @@ class StoppedError(StageError):
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # Ray's
 def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
-    process.share(Path(place.meeting))
+    node = _node()
+    process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
     try:
-        return execute(stage, place.setup, _store(place.store), Path(place.logs))
+        return execute(stage, place.setup, _store(place.store), Path(place.logs), node)
     except AutooptError as error:
         return error
+
+
+@cache
+def _node() -> Node:
+    return Node.here()
 
 
 @cache
@@ -104,9 +109,11 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
 
 def _submit(stage: Stage, place: Place) -> Any:
     # A Tune trial's placement group captures its child tasks unless they ask for the default strategy.
+    kind = stage.kind_of_node
     return _run_stage.options(
         name=stage.label,
-        resources=needs(stage.role, place.setup.cores),
+        resources={stage.role: 1} if kind is None else place.setup.hardware[kind].needs(stage.role),
+        label_selector=None if kind is None else {KIND: kind},
         scheduling_strategy="DEFAULT",
     ).remote(stage, place)
 

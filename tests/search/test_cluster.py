@@ -16,10 +16,10 @@ PROGRAM = """
 import json, os, psutil
 from pathlib import Path
 from autoopt.search.cluster import local_cluster
-from autoopt.workers.stages.setup import share_cores
+from autoopt.workers.node import Node
 
-cores = share_cores()
-with local_cluster(cores) as dashboard:
+node = Node.here()
+with local_cluster(node) as dashboard:
     family = psutil.Process().children(recursive=True) + [psutil.Process()]
     sockets = [
         connection.laddr.ip
@@ -29,7 +29,7 @@ with local_cluster(cores) as dashboard:
     ]
     affinity = sorted({tuple(process.cpu_affinity()) for process in family})
     token = (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o777
-    told = {"sockets": sockets, "affinity": affinity, "token": token, "dashboard": dashboard, "work": cores.work}
+    told = {"sockets": sockets, "affinity": affinity, "token": token, "dashboard": dashboard, "work": node.cores.work}
 left = sorted(os.sched_getaffinity(0))
 print(json.dumps({**told, "after": left}))
 """
