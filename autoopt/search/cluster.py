@@ -17,15 +17,12 @@ from autoopt.workers.node import VARIABLE, Node
 KIND = "hardware"
 """The label that says of which kind a node is."""
 
-# What a job's own cluster needs in the environment *before* Ray is imported. The first two keep Ray on loopback: it
+# What every process of a cluster needs in its environment *before* Ray is imported. The first keeps Ray on loopback: it
 # rewrites a node address of 127.0.0.1 to the routable one and listens everywhere otherwise (docs/decisions.md).
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
     # Ray lowers its workers' priority by 15; whatever else the machine does would then preempt a measurement.
     "RAY_worker_niceness": "0",
     # Ray ends idle workers beyond the number of cores after a second, and with them the warmed parents of our stages.
@@ -33,6 +30,13 @@ ENVIRONMENT = {
     # The dashboard's agent looks at every process; each five seconds is more than a job of minutes needs.
     "REPORTER_UPDATE_INTERVAL_MS": "15000",
     "RAY_AUTH_MODE": "token",
+    "OPENVINO_TELEMETRY_DISABLE": "1",
+    "NNCF_TELEMETRY_DISABLE": "1",
+}
+DRIVER = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
     # We handle Ctrl-C ourselves: running candidates are told as interrupted, best so far is written.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A candidate that reports no objective (eliminated, failed) is no error.
@@ -40,9 +44,8 @@ ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "5",
     # Tune adds writers for CSV and TensorBoard of its own accord; the latter starts threads for every trial. Who wants one passes it.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "OPENVINO_TELEMETRY_DISABLE": "1",
-    "NNCF_TELEMETRY_DISABLE": "1",
 }
+"""What the process needs besides that runs a job."""
 
 
 @contextmanager
@@ -51,10 +54,10 @@ def local_cluster(node: Node) -> Iterator[str]:
 
     ``address="local"`` always starts a new cluster: a stale file of a dead one would be joined otherwise.
     """
-    for name, value in ENVIRONMENT.items():
+    for name, value in (LOOPBACK | ENVIRONMENT | DRIVER).items():
         os.environ.setdefault(name, value)
     os.environ.update(node.environment)
-    _private_token()
+    private_token()
     import ray
 
     before = os.sched_getaffinity(0)
@@ -78,13 +81,27 @@ def local_cluster(node: Node) -> Iterator[str]:
         os.environ.pop(VARIABLE, None)
 
 
-def _private_token() -> None:
-    """Let only the user read Ray's authentication token: Ray itself writes it world-readable under the usual umask."""
-    path = Path.home() / ".ray" / "auth_token"
-    if path.exists():
-        path.chmod(0o600)
-        return
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def private_token() -> Path:
+    """Let only the user read Ray's authentication token, and make one where there is none.
+
+    Ray itself writes it world-readable under the usual umask.
+
+    Returns:
+        The token's file: ``$RAY_AUTH_TOKEN_PATH``, else ``~/.ray/auth_token``.
+    """
+    path = token_path()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if path.stat().st_uid == os.getuid():
+            path.chmod(0o600)
+        return path
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
+    return path
+
+
+def token_path() -> Path:
+    """Where Ray looks for the token."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").expanduser()

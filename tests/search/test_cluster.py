@@ -72,7 +72,7 @@ def test_ray_stays_off_the_lanes_cores_and_the_process_is_itself_again_afterward
 
 
 def test_a_token_that_is_there_is_kept_and_closed_to_others(tmp_path: Path) -> None:
-    from autoopt.search.cluster import _private_token
+    from autoopt.search.cluster import private_token
 
     path = tmp_path / ".ray" / "auth_token"
     path.parent.mkdir()
@@ -80,6 +80,7 @@ def test_a_token_that_is_there_is_kept_and_closed_to_others(tmp_path: Path) -> N
     path.chmod(0o644)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path))
-        _private_token()
+        patch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+        private_token()
     assert path.read_text() == "secret"
     assert path.stat().st_mode & 0o777 == 0o600
