@@ -54,6 +54,8 @@ class JobSpec:
     seed: int = 0
     store: str | None = None
     """The store's folder or URL; None is the user's default one."""
+    address: str | None = None
+    """Of the cluster that it runs on; None for one of its own on the machine that it was begun on."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else was given, as JSON values."""
     created_at: str = ""

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from autoopt.errors import AutooptError
 from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
+from autoopt.search.capacity import Capacity
 from autoopt.search.desk import QUEUE_A_TRAINER, Outlook, Seats
 from autoopt.search.elimination import Judge, make_judge
 from autoopt.search.proposals import View, begun, make_view, new, worth_serving
@@ -31,6 +32,17 @@ REPLAYED_AT_ONCE = 3
 PROBED_AT_ONCE = 3
 POSTPONED_A_TRAINER = 24
 
+# Candidates in flight: at each lane one is timed, some are built, a few need no training; for each that trains others wait at the
+# desk, so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
+IN_FLIGHT_A_LANE, IN_FLIGHT_A_TRAINER = 5, 1 + QUEUE_A_TRAINER
+ONE_NODE = Capacity(lanes=1, trainers=1, spare=0)
+
+
+def in_flight(capacity: Capacity) -> int:
+    """How many candidates may have a process at a time."""
+    return IN_FLIGHT_A_LANE * max(1, capacity.lanes) + IN_FLIGHT_A_TRAINER * capacity.trainers + capacity.spare
+
+
 Row: TypeAlias = tuple[int, Candidate, Outcome]
 Listener: TypeAlias = Callable[[Sequence[Row]], None]
 """Hears all outcomes so far, after each."""
@@ -45,14 +57,23 @@ class Conductor:
         reference: Candidate,
         clock: BudgetClock,
         listen: Listener,
-        trainers: int = 1,
+        capacity: Capacity = ONE_NODE,
         *,
         replays: bool = False,
     ) -> None:
-        """``replays``: what waits in the study was decided by earlier jobs on the same store."""
+        """Nothing is handed out yet.
+
+        Args:
+            study: what is known.
+            reference: what everything is compared with.
+            clock: of the budget.
+            listen: hears all outcomes so far, after each.
+            capacity: how much may run at a time.
+            replays: what waits in the study was decided by earlier jobs on the same store.
+        """
         self._study = study
         self._replays = replays
-        self._trainers = trainers
+        self._capacity = capacity
         self._reference = reference
         self._clock = clock
         self._listen = listen
@@ -115,8 +136,14 @@ class Conductor:
         """Those that somebody works at; who waits outside has no process."""
         return [asked.candidate for asked in running if asked.number not in self._room]
 
+    def employ(self, capacity: Capacity) -> None:
+        """So much may run at a time from now on."""
+        with self._lock:
+            self._changes += capacity != self._capacity
+            self._capacity = capacity
+
     def _most_live(self, decided: int) -> int:
-        growing = AT_FIRST + decided
+        growing = min((AT_FIRST + decided) * max(1, self._capacity.lanes), in_flight(self._capacity))
         return min(growing, REPLAYED_AT_ONCE) if self._replays and self._study.waits else growing
 
     def _too_early(self, view: View | None, live: Sequence[Candidate]) -> bool:
@@ -137,7 +164,7 @@ class Conductor:
     def _call(self, live: Sequence[Candidate]) -> Asked | None:
         """Somebody out of the waiting room, where there is a seat at the desk."""
         judge = self.judge() if len(self._room) else None
-        seats = (1 + QUEUE_A_TRAINER) * self._trainers + self._desk.beyond
+        seats = (1 + QUEUE_A_TRAINER) * self._capacity.trainers + self._desk.beyond
         if judge is None or self._seats_taken(live) >= seats:
             return None
         asked = self._room.call(judge, self._time_for_training())
@@ -155,7 +182,8 @@ class Conductor:
     def _room_for_new(self, view: View, live: Sequence[Candidate]) -> bool:
         """Whether another network may be begun."""
         on_their_way = [c for c in live if view.trains(c) and c.id not in self._met and c.id not in self._called]
-        return len(on_their_way) < PROBED_AT_ONCE and len(self._room) < POSTPONED_A_TRAINER * self._trainers
+        probed_at_once = PROBED_AT_ONCE + self._capacity.trainers - 1
+        return len(on_their_way) < probed_at_once and len(self._room) < POSTPONED_A_TRAINER * self._capacity.trainers
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """How a candidate ended. One that was stopped together with the job is given back: nobody is to blame."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,16 +21,15 @@ from typing import Any
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
 from autoopt.records.job import Progress
-from autoopt.search import cluster
 from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
-from autoopt.search.conductor import Conductor, Row
-from autoopt.search.desk import QUEUE_A_TRAINER
+from autoopt.search.cluster import Cluster, joined_cluster, local_cluster
+from autoopt.search.conductor import Conductor, Row, in_flight
 from autoopt.search.elimination import Judge
 from autoopt.search.groundwork import Groundwork
 from autoopt.search.history import History
 from autoopt.search.journal import open_journal
-from autoopt.search.preparation import Prepared, prepare_job
+from autoopt.search.preparation import Prepared, engines_here, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
 from autoopt.search.recall import recall
@@ -39,14 +38,14 @@ from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import parse_space
 from autoopt.workers import process
-from autoopt.workers.node import Cores, Node, meeting_named, share_cores
+from autoopt.workers.engines.base import Offer
+from autoopt.workers.node import Hardware, Node, meeting_named, share_cores
 from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
 
-# Candidates in flight: one is timed, some are built, a few need no training; for each that trains others wait at the desk
-# (`QUEUE_A_TRAINER`), so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
-IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 5, 1 + QUEUE_A_TRAINER
-WATCH_S = 0.5
+WATCH_S, COUNT_S = 0.5, 2.0
+# A shared cluster grows: Tune's own limit, which cannot be changed while it runs, is what such a multiple of it could use.
+GROWS = 4
 
 logger = logging.getLogger(__name__)
 
@@ -82,25 +81,12 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     clock = BudgetClock(budget, used_s=folder.state().progress.seconds_used)
     publisher = Publisher(folder, clock, options.on_progress)
     publisher.phase("preparing")
+    begun = _on_this_machine if spec.address is None else _on_a_cluster
     try:
-        with _own_node(folder) as node, _started(folder, node, clock, options.stop) as start:
+        with begun(folder, publisher, clock, options.stop) as start:
             return _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
-
-
-@contextmanager
-def _own_node(folder: JobFolder) -> Iterator[Node]:
-    """This machine as a node for this job alone; its processes meet as long as the context lasts."""
-    meeting = meeting_named(str(folder.path.absolute()))
-    node = Node(share_cores(folder.spec().options.get("lane_cores")), meeting=str(meeting))
-    process.share(meeting)
-    try:
-        yield node
-    finally:
-        process.shutdown()
-        process.share(None)
-        shutil.rmtree(meeting, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -111,35 +97,91 @@ class _Start:
     groundwork: Groundwork
     store: LocalStore
     place: Any
-    dashboard: str
-    cores: Cores
+    cluster: Cluster
 
 
 @contextmanager
-def _started(folder: JobFolder, node: Node, clock: BudgetClock, stop: threading.Event) -> Iterator[_Start]:
-    """The task is prepared in its own process, and the reference measured, while Ray starts."""
+def _on_this_machine(
+    folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
+) -> Iterator[_Start]:
+    """A cluster of the job's own. The task is prepared, and the reference measured, while Ray starts."""
+    del publisher  # it has said all that there is
     spec = folder.spec()
-    root = Path(spec.store) if spec.store else default_store()
+    root = spec.store or str(default_store())
     space_file = parse_space(spec.space_text, spec.space)
-    store = LocalStore(root)
+    store = LocalStore(Path(root))
+    meeting = meeting_named(str(folder.path.absolute()))
+    node = Node(share_cores(spec.options.get("lane_cores")), meeting=str(meeting))
+
+    def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
+        return {node.kind: node.hardware}, engines_here(folder.logs / "look_at_engines.log")
 
     def prepare() -> tuple[Prepared, Groundwork]:
-        prepared = prepare_job(spec, folder, space_file, root, node)
+        prepared = prepare_job(spec, folder, space_file, root, look)
         by_all = confirms_by_all(clock, prepared.task)
         groundwork = Groundwork(prepared, node, store, folder.logs, stop, confirms_by_all=by_all)
         groundwork.start()
         return prepared, groundwork
 
-    with ThreadPoolExecutor(1) as pool:
+    with _meeting(meeting, own=True), ThreadPoolExecutor(1) as pool:
         pending = pool.submit(prepare)
-        with cluster.local_cluster(node) as dashboard:
+        with local_cluster(node) as cluster:
             # Seconds of imports meanwhile.
             from autoopt.search import trial  # noqa: F401
             from autoopt.search.remote import Place
 
             prepared, groundwork = pending.result()
-            place = Place(prepared.setup, str(root), str(folder.logs))
-            yield _Start(prepared, groundwork, store, place, dashboard, node.cores)
+            yield _Start(prepared, groundwork, store, Place(prepared.setup, root, str(folder.logs)), cluster)
+
+
+@contextmanager
+def _on_a_cluster(
+    folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
+) -> Iterator[_Start]:
+    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers."""
+    spec = folder.spec()
+    root = spec.store or str(default_store())
+    space_file = parse_space(spec.space_text, spec.space)
+    store = LocalStore(Path(root))
+    with joined_cluster(folder.path.name) as cluster, ThreadPoolExecutor(1) as pool:
+        from autoopt.search.nodes import look_at_nodes, merged, require_hardware
+        from autoopt.search.remote import Place
+
+        with clock.paused():
+            require_hardware(
+                space_file,
+                wait=bool(spec.options.get("wait")),
+                waiting=lambda missing: publisher.phase(f"waiting for {missing}"),
+                stopped=stop.is_set,
+            )
+        publisher.phase("preparing")
+        pending = pool.submit(look_at_nodes)
+
+        def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
+            seen = pending.result()
+            return {kind: each.hardware for kind, each in seen.items()}, merged(seen)
+
+        with _meeting(Node.here().meeting_of(str(folder.path))):
+            prepared = prepare_job(spec, folder, space_file, root, look)
+        by_all = confirms_by_all(clock, prepared.task)
+        groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
+        place = Place(
+            prepared.setup, root, str(folder.logs), job=folder.path.name, shared=True, code=spec.options.get("code")
+        )
+        yield _Start(prepared, groundwork, store, place, cluster)
+
+
+@contextmanager
+def _meeting(folder: Path, *, own: bool = False) -> Iterator[None]:
+    """As long as the context lasts, this process shares the warmed parents that meet in the folder; ``own``: nobody else's."""
+    process.share(folder)
+    try:
+        yield
+    finally:
+        process.shutdown()
+        process.share(None)
+        if own:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def default_store() -> Path:
@@ -168,11 +210,10 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
         history.learn(rows)
         publisher.told(rows)
 
-    conductor = Conductor(
-        study, prepared.setup.reference, search_clock, told, start.cores.trainers, replays=bool(known)
-    )
+    capacity = start.cluster.capacity(folder.path.name)
+    conductor = Conductor(study, prepared.setup.reference, search_clock, told, capacity, replays=bool(known))
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
-    publisher.start(prepared, exporter, start.dashboard, conductor.outcomes())
+    publisher.start(prepared, exporter, start.cluster.dashboard, conductor.outcomes())
     publisher.phase("searching")
     if search_clock.exhausted(len(conductor.outcomes())):
         start.groundwork.reference()
@@ -205,12 +246,18 @@ def _search(
     from autoopt.search.searcher import ConductorSearcher
     from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
 
-    place, cores = start.place, start.cores
+    place, cluster, name = start.place, start.cluster, folder.path.name
+    capacity = cluster.capacity(name)
     desk = (
         ray.remote(num_cpus=0)(TrainingDesk)
-        .options(name=f"training desk {folder.path.name}")
-        .remote(cores.trainers, deadline, spare=cores.spare_trainers)
+        .options(name=f"training desk {name}", resources=cluster.at_home)
+        .remote(capacity.trainers, deadline, spare=capacity.spare)
     )
+
+    def employ() -> None:
+        now = cluster.capacity(name)
+        conductor.employ(now)
+        ray.get(desk.employ.remote(now.trainers, now.spare))
 
     def begin() -> None:
         ray.get(desk.begin.remote())
@@ -225,14 +272,15 @@ def _search(
         return run_stage(stage, place, start.store, must_stop)
 
     background = start.groundwork.beside(run, begin, conductor.abort, trains, settled, new=new)
-    in_flight = IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * cores.trainers + cores.spare_trainers
-    with _watching(conductor, desk, options.stop), background, coordinators.kept(in_flight):
+    most = in_flight(capacity) * (1 if cluster.own else GROWS)
+    resources = {"cpu": TRIAL_CPUS, **cluster.at_home}
+    with _watching(conductor, desk, employ, options.stop), background, coordinators.kept(most):
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),
+            tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), resources),
             tune_config=tune.TuneConfig(
                 search_alg=ConductorSearcher(conductor),
                 num_samples=-1,
-                max_concurrent_trials=in_flight,
+                max_concurrent_trials=most,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"candidate-{trial.config['number']}",
                 trial_dirname_creator=lambda trial: f"candidate-{trial.config['number']}-{trial.trial_id}",
@@ -250,8 +298,8 @@ def _search(
 
 
 @contextmanager
-def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterator[None]:
-    """Beside Tune's loop: teach the desk what the front has become, hear who is there, and pass a stop on to it."""
+def _watching(conductor: Conductor, desk: Any, employ: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+    """Beside Tune's loop: teach the desk what the front has become, hear who is there, pass a stop on to it, count the nodes."""
     import ray
 
     ended = threading.Event()
@@ -265,8 +313,12 @@ def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterato
             taught = newest
 
     def watch() -> None:
+        count_at = 0.0
         while not ended.wait(WATCH_S):
             teach()
+            if time.monotonic() >= count_at:
+                count_at = time.monotonic() + COUNT_S
+                employ()
             ray.get(desk.expect.remote(conductor.review(ray.get(desk.seats.remote()))))
             if stop.is_set():
                 conductor.stop()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import ray
 
 from autoopt.errors import AutooptError, FailureKind, StageError
 from autoopt.records import Candidate, Eliminated
-from autoopt.search.cluster import KIND
+from autoopt.records.hardware import named
+from autoopt.search import code
+from autoopt.search.cluster import KIND, alive_kinds
+from autoopt.search.commons import Shared
 from autoopt.workers import process
 from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.node import Node
@@ -30,6 +36,10 @@ ASK_AGAIN_S = 0.7
 START_POLL_S = 0.2
 # A worker or node that dies is noticed late while retries burn at once: wait longer each time.
 RETRY_AFTER_S = (1.0, 5.0, 20.0)
+HARDWARE_LOOK_S, HARDWARE_GONE_S = 10.0, 120.0
+_NODE_FAULTS = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,16 @@ class Place:
     setup: Setup
     store: str
     logs: str
+    job: str = ""
+    """The job's name, among others of a shared cluster."""
+    shared: bool = False
+    """Whether there may be other jobs on the cluster."""
+    code: str | None = None
+    """Where the user's code is expected, where it travels with the job (`autoopt.search.code`)."""
+
+
+class HardwareGoneError(AutooptError):
+    """No node of a candidate's hardware is left. The job stops and can be resumed."""
 
 
 class StoppedError(StageError):
@@ -56,9 +76,13 @@ def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     node = _node()
     process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
+    if place.code is not None:
+        code.settle(Path(place.code))
     try:
         return execute(stage, place.setup, _store(place.store), Path(place.logs), node)
     except AutooptError as error:
+        # For who looks at the task in Ray's dashboard.
+        print(f"{stage.label}: {error}\n{getattr(error, 'log', '')}")
         return error
 
 
@@ -89,22 +113,47 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
         if must_stop():
             raise StoppedError
 
-    with store.lock(stage.key, check):
-        for pause_s in (*RETRY_AFTER_S, None):
+    with store.lock(stage.key, check), _held(stage, place, check) as renew:
+
+        def alive() -> None:
+            check()
+            renew()
+
+        for retries, pause_s in enumerate((*RETRY_AFTER_S, None)):
             try:
-                result = _watch(_submit(stage, place), must_stop)
-            except (
-                ray.exceptions.RayActorError,
-                ray.exceptions.WorkerCrashedError,
-                ray.exceptions.NodeDiedError,
-            ) as error:
+                result = _watch(_submit(stage, place), stage, alive)
+            except _NODE_FAULTS as error:
                 if pause_s is None:
                     raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
-                time.sleep(pause_s)
+                logger.warning("%s: its worker died; it is tried again in %g s", stage.label, pause_s)
+                _pause(pause_s, alive)
             else:
+                result = replace(result, run=replace(result.run, retries=retries))
                 note(result.run, Path(place.logs))
                 return result
     raise AssertionError
+
+
+@contextmanager
+def _held(stage: Stage, place: Place, meanwhile: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """The right to compute a stage in the whole cluster, where there are others; yields what renews it."""
+    if not place.shared:
+        yield lambda: None
+        return
+    with _commons().held(f"{place.store} {stage.key}", uuid4().hex, meanwhile) as renew:
+        yield renew
+
+
+@cache
+def _commons() -> Shared:
+    return Shared()
+
+
+def _pause(seconds: float, alive: Callable[[], None]) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        alive()
+        time.sleep(min(left, POLL_S))
 
 
 def _submit(stage: Stage, place: Place) -> Any:
@@ -118,7 +167,10 @@ def _submit(stage: Stage, place: Place) -> Any:
     ).remote(stage, place)
 
 
-def _watch(reference: Any, must_stop: Callable[[], bool]) -> Result:
+def _watch(reference: Any, stage: Stage, alive: Callable[[], None]) -> Result:
+    """Wait for a stage's task; what ``alive`` raises now and then ends it."""
+    look_at = time.monotonic() + HARDWARE_LOOK_S
+    missing_since: float | None = None
     while True:
         ready, _ = ray.wait([reference], timeout=POLL_S)
         if ready:
@@ -127,9 +179,32 @@ def _watch(reference: Any, must_stop: Callable[[], bool]) -> Result:
                 raise answer
             result: Result = answer
             return result
-        if must_stop():
+        try:
+            alive()
+            if stage.kind_of_node is not None and time.monotonic() > look_at:
+                look_at = time.monotonic() + HARDWARE_LOOK_S
+                missing_since = _missing_since(stage.kind_of_node, missing_since)
+        except BaseException:
             ray.cancel(reference, force=True)
-            raise StoppedError
+            raise
+
+
+def _missing_since(kind: str, before: float | None) -> float | None:
+    """Since when no node of that kind is there; a task that asks for one would wait for ever, without a word.
+
+    Raises:
+        HardwareGoneError: it has been so for too long.
+    """
+    if kind in alive_kinds():
+        return None
+    now = time.monotonic()
+    if before is not None and now - before > HARDWARE_GONE_S:
+        message = (
+            f'the last node of the hardware "{named(kind, "cpu")}" has been gone for {HARDWARE_GONE_S:.0f} s. Resume the job '
+            "once there is one again: nothing that is finished is lost"
+        )
+        raise HardwareGoneError(message)
+    return before or now
 
 
 class DeskGate:

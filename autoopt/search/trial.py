@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from ray import tune
 from autoopt.errors import StoreError
 from autoopt.records import Candidate, Outcome, from_json, outcome_to_json, to_json
 from autoopt.records.outcome import Eliminated, Failed, Measured, outcome_name
-from autoopt.search.remote import DeskGate, Place, StoppedError, run_stage
+from autoopt.search.remote import DeskGate, HardwareGoneError, Place, StoppedError, run_stage
 from autoopt.workers.entry import Postponed, evaluate
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result
@@ -51,10 +52,10 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             )
         except StoppedError as error:
             outcome = Failed("start", error.kind, error.message)
-        except StoreError as error:
-            # The job must stop, and be resumable once there is room again.
+        except (StoreError, HardwareGoneError) as error:
+            # The job must stop, and be resumable once that is mended.
             ray.get(self._desk.stop.remote())
-            return {"done": True, "kind": "store", "store_error": str(error)}
+            return {"done": True, "kind": "stopped", "stopped_by": pickle.dumps(error).hex()}
         finally:
             ray.get(self._desk.leave.remote(candidate.id))
         # As text: Tune flattens nested results, and its loggers try to plot them.

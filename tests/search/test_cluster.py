@@ -19,7 +19,7 @@ from autoopt.search.cluster import local_cluster
 from autoopt.workers.node import Node
 
 node = Node.here()
-with local_cluster(node) as dashboard:
+with local_cluster(node) as cluster:
     family = psutil.Process().children(recursive=True) + [psutil.Process()]
     sockets = [
         connection.laddr.ip
@@ -29,7 +29,7 @@ with local_cluster(node) as dashboard:
     ]
     affinity = sorted({tuple(process.cpu_affinity()) for process in family})
     token = (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o777
-    told = {"sockets": sockets, "affinity": affinity, "token": token, "dashboard": dashboard, "work": node.cores.work}
+    told = {"sockets": sockets, "affinity": affinity, "token": token, "dashboard": cluster.dashboard, "work": node.cores.work}
 left = sorted(os.sched_getaffinity(0))
 print(json.dumps({**told, "after": left}))
 """
