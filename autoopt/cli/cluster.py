@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ def _add_up(verbs: Any) -> None:
     up.add_argument(
         "--lane-cores", metavar="N", type=int, help="how many of them are kept for measuring; half of them by default"
     )
+    up.add_argument(
+        "--share-cores", action="store_true", help="take cores that another node here has, too, though figures suffer"
+    )
     up.add_argument("--no-lane", action="store_true", help="measure nothing on this node")
     up.add_argument(
         "--trainers", metavar="N", type=int, help="how many trainings run at once; one for each core by default"
@@ -75,10 +79,14 @@ def _add_doctor(commands: Any) -> None:
         "--address", metavar="URL", help="of a cluster's dashboard; without it, this machine alone is checked"
     )
     doctor.add_argument(
-        "--store", metavar="URL", help="of an artifact store: written, read and removed from, here and on every node"
+        "--store",
+        metavar="URL",
+        help="of an artifact store, tried from here and from every node; $AUTOOPT_STORE by default",
     )
     doctor.add_argument(
-        "--study", metavar="URL", help="of a study's database: connected to from here and from the head"
+        "--study",
+        metavar="URL",
+        help="of a study's database, tried from here and from the head; $AUTOOPT_STUDY by default",
     )
     _add_common(doctor)
     doctor.set_defaults(run=_doctor)
@@ -97,6 +105,7 @@ def _up(given: argparse.Namespace) -> int:
         join=given.join,
         kind=given.hardware,
         cores=None if given.cores is None else cores.parse(given.cores),
+        share_cores=given.share_cores,
         lane_cores=given.lane_cores,
         measures=not given.no_lane,
         trainers=given.trainers,
@@ -214,7 +223,8 @@ def _job_row(job: JobView) -> tuple[str, ...]:
 def _doctor(given: argparse.Namespace) -> int:
     from autoopt.cluster.doctor import examine
 
-    checks = examine(given.address, given.store, given.study, given.temp_dir)
+    store, study = given.store or os.environ.get("AUTOOPT_STORE"), given.study or os.environ.get("AUTOOPT_STUDY")
+    checks = examine(given.address, store, study, given.temp_dir)
     sound = all(check.verdict != "problem" for check in checks)
     if given.json:
         print_json({"ok": sound, "checks": checks})

@@ -30,6 +30,8 @@ class Wish:
     """Of hardware."""
     cores: tuple[int, ...] | None = None
     """Of the node; None: all that this process may use."""
+    share_cores: bool = False
+    """Whether other nodes of this machine may have the same ones, though their measurements disturb each other then."""
     lane_cores: int | None = None
     """How many of them only measure; None: half."""
     measures: bool = True
