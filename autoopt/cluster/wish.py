@@ -10,13 +10,15 @@ from pathlib import Path
 import psutil
 
 from autoopt.cluster import cores
+from autoopt.cluster.access import DASHBOARD_PORT
 from autoopt.cluster.hook import LOOPBACK
 from autoopt.cluster.processes import is_loopback
 from autoopt.errors import ClusterError
 from autoopt.records.hardware import DEFAULT, DEVICES, is_kind
 from autoopt.workers.node import Cores, Node, share_cores
 
-PORT, DASHBOARD_PORT = 6379, 8265
+PORT = 6379
+"""Ray's usual one."""
 _PORTS = range(1024, 65536)
 
 
