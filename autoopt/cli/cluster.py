@@ -128,6 +128,7 @@ def _up(given: argparse.Namespace) -> int:
 
 def _started(record: Started, listens: str) -> str:
     from autoopt.cluster import cores
+    from autoopt.cluster.processes import is_loopback
 
     lane = f"cores {cores.shown(record.lane)} measure, {cores.shown(record.work)} work"
     lines = [
@@ -138,7 +139,7 @@ def _started(record: Started, listens: str) -> str:
     if record.head:
         lines += [
             f"  address    {record.dashboard} (for jobs: --address; for browsers, which ask for the token)",
-            f"  to join    autoopt cluster up --join {record.address}",
+            f"  to join    autoopt cluster up --join {record.address}{'' if is_loopback(record.host) else ' --host ITS_ADDRESS'}",
         ]
     return "\n".join(lines)
 
@@ -192,7 +193,7 @@ def _own_head(temp_dir: Path | None) -> str:
 
 def _node_row(node: NodeView) -> tuple[str, ...]:
     name = node.name or node.id[:6]
-    engines = ", ".join(f"{engine} {version}" for engine, version in node.engines.items()) or "no engine named"
+    engines = ", ".join(f"{engine} {version}" for engine, version in sorted(node.engines.items())) or "no engine named"
     return (
         f"{name}{' (head)' if node.head else ''}",
         node.kind,
@@ -234,4 +235,4 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _check_row(check: Check) -> tuple[str, ...]:
-    return (check.what, check.verdict, f"{check.found}{f'. {check.remedy}' if check.remedy else ''}")
+    return (check.what, check.verdict, f"{check.found}{f' → {check.remedy}' if check.remedy else ''}")

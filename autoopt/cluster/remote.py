@@ -170,9 +170,8 @@ def _minor(python: str) -> str:
 def _listeners(where: str, view: NodeView, said: Examined) -> Check:
     if not said.host.listens:
         return ok(where, "loopback only")
-    told = ", ".join(
-        "all interfaces" if ip_address(address).is_unspecified else address for address in said.host.listens
-    )
+    words = ("all interfaces" if ip_address(address).is_unspecified else address for address in said.host.listens)
+    told = ", ".join(dict.fromkeys(words))
     if is_loopback(view.address):
         return problem(where, told, "the node was to stay on loopback: stop it, and start it with `autoopt cluster up`")
     return warning(where, told, "without TLS: let only a private network reach it")
