@@ -8,6 +8,7 @@
     │   ├── SpaceError          the search space's file
     │   ├── BudgetError         the budget
     │   ├── JobError            no such job, or not in a state that allows this
+    │   ├── ClusterError        a cluster that cannot be reached, started or used as it is
     │   └── BundleError         a bundle that is damaged, not a bundle, or needs an engine that is not here
     ├── StageError              a stage failed; becomes the candidate's outcome (its ``kind`` is a `FailureKind`)
     └── StoreError              the store cannot be read or written (disk full, no rights); the job stops and can be resumed
@@ -42,6 +43,10 @@ class BudgetError(UserError):
 
 class JobError(UserError):
     """There is no such job, or it is not in a state that allows what was asked."""
+
+
+class ClusterError(UserError):
+    """The cluster cannot be reached, lets nobody in without the right token, is of another version, or cannot be started so."""
 
 
 class BundleError(UserError):

@@ -107,6 +107,8 @@ class Node:
     kind: str = DEFAULT
     meeting: str | None = None
     """The folder in which its processes find the warmed parents that they share: on its own disk, for this user only."""
+    trainers: int | None = None
+    """How many train at a time; None: one for each core, with those of the lane while it is idle."""
     builders: int | None = None
     """How many build at a time; None leaves it to the cores."""
 
@@ -130,14 +132,16 @@ class Node:
 
     @property
     def slots(self) -> dict[str, float]:
-        """Its custom resources, as Ray knows them."""
+        """Its custom resources, as Ray knows them; without "lane" where nothing is measured."""
         cores = self.cores
+        trainers = cores.trainers + cores.spare_trainers if self.trainers is None else self.trainers
+        spare = max(0, min(cores.spare_trainers, trainers - cores.trainers))
+        lane = {"lane": 1, SPARE: spare} if cores.lane else {}
         return {
-            "lane": 1,
-            "trainer": cores.trainers + cores.spare_trainers,
-            "builder": self.builders or max(BUILDERS, len(cores.work) // 2),
-            "finisher": max(FINISHERS, cores.trainers),
-            SPARE: cores.spare_trainers,
+            **lane,
+            "trainer": trainers,
+            "builder": max(BUILDERS, len(cores.work) // 2) if self.builders is None else self.builders,
+            "finisher": max(FINISHERS, min(cores.trainers, trainers)),
         }
 
     def meeting_of(self, name: str) -> Path:

@@ -172,12 +172,19 @@ def private_token() -> Path:
 
     Ray itself writes it world-readable under the usual umask.
     """
-    path = Path.home() / ".ray" / "auth_token"
-    if path.exists():
-        path.chmod(0o600)
-        return path
+    path = token_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if path.stat().st_uid == os.getuid():
+            path.chmod(0o600)
+        return path
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
     return path
+
+
+def token_path() -> Path:
+    """Where Ray looks for the token: ``$RAY_AUTH_TOKEN_PATH``, else ``~/.ray/auth_token``."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").expanduser()

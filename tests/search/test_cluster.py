@@ -80,6 +80,7 @@ def test_a_token_that_is_there_is_kept_and_closed_to_others(tmp_path: Path) -> N
     path.chmod(0o644)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path))
+        patch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
         private_token()
     assert path.read_text() == "secret"
     assert path.stat().st_mode & 0o777 == 0o600
