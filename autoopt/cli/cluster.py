@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Declare the commands."""
-    cluster = commands.add_parser("cluster", help="start and stop nodes of a cluster on this machine, or show a cluster")
+    cluster = commands.add_parser(
+        "cluster", help="start and stop nodes of a cluster on this machine, or show a cluster"
+    )
     verbs = cluster.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_up(verbs)
     _add_down(verbs)
     status = verbs.add_parser("status", help="the nodes of a cluster, and the jobs that run there")
-    status.add_argument("--address", metavar="URL", help="of the cluster's dashboard; by default, of the head that was started here")
+    status.add_argument(
+        "--address", metavar="URL", help="of the cluster's dashboard; by default, of the head that was started here"
+    )
     _add_common(status)
     status.set_defaults(run=_status)
     _add_doctor(commands)
@@ -32,17 +36,27 @@ def add(commands: Any) -> None:
 def _add_up(verbs: Any) -> None:
     up = verbs.add_parser("up", help="start a node on this machine: a cluster's head, or a worker that joins one")
     up.add_argument("--join", metavar="HOST:PORT", help="join the head at this address; without it the node is a head")
-    up.add_argument("--hardware", metavar="NAME", default=DEFAULT, help="its kind of hardware, as spaces and reports name it")
+    up.add_argument(
+        "--hardware", metavar="NAME", default=DEFAULT, help="its kind of hardware, as spaces and reports name it"
+    )
     up.add_argument("--cores", metavar="LIST", help="its cores, as 0-3,8; all that this process may use by default")
-    up.add_argument("--lane-cores", metavar="N", type=int, help="how many of them are kept for measuring; half of them by default")
+    up.add_argument(
+        "--lane-cores", metavar="N", type=int, help="how many of them are kept for measuring; half of them by default"
+    )
     up.add_argument("--no-lane", action="store_true", help="measure nothing on this node")
-    up.add_argument("--trainers", metavar="N", type=int, help="how many trainings run at once; one for each core by default")
+    up.add_argument(
+        "--trainers", metavar="N", type=int, help="how many trainings run at once; one for each core by default"
+    )
     up.add_argument("--builders", metavar="N", type=int, help="how many builds run at once")
     up.add_argument(
-        "--host", metavar="ADDRESS", help="the address of this machine by which others reach it; loopback only by default"
+        "--host",
+        metavar="ADDRESS",
+        help="the address of this machine by which others reach it; loopback only by default",
     )
     up.add_argument("--port", metavar="N", type=int, default=6379, help="of a head, for nodes that join (6379)")
-    up.add_argument("--dashboard-port", metavar="N", type=int, default=8265, help="of a head, for clients and browsers (8265)")
+    up.add_argument(
+        "--dashboard-port", metavar="N", type=int, default=8265, help="of a head, for clients and browsers (8265)"
+    )
     up.add_argument("--print", action="store_true", help="print the plain `ray start` commands, and start nothing")
     _add_common(up)
     up.set_defaults(run=_up)
@@ -57,9 +71,15 @@ def _add_down(verbs: Any) -> None:
 
 def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="check this machine, a cluster, a store, a study, and say what to mend")
-    doctor.add_argument("--address", metavar="URL", help="of a cluster's dashboard; without it, this machine alone is checked")
-    doctor.add_argument("--store", metavar="URL", help="of an artifact store: written, read and removed from, here and on every node")
-    doctor.add_argument("--study", metavar="URL", help="of a study's database: connected to from here and from the head")
+    doctor.add_argument(
+        "--address", metavar="URL", help="of a cluster's dashboard; without it, this machine alone is checked"
+    )
+    doctor.add_argument(
+        "--store", metavar="URL", help="of an artifact store: written, read and removed from, here and on every node"
+    )
+    doctor.add_argument(
+        "--study", metavar="URL", help="of a study's database: connected to from here and from the head"
+    )
     _add_common(doctor)
     doctor.set_defaults(run=_doctor)
 
@@ -121,7 +141,13 @@ def _down(given: argparse.Namespace) -> int:
     if given.json:
         print_json([vars(record) for record in stopped])
     else:
-        print("\n".join(f"stopped the {'head' if record.head else 'node'} {record.id} of the kind {record.kind}" for record in stopped) or "nothing was started here")
+        print(
+            "\n".join(
+                f"stopped the {'head' if record.head else 'node'} {record.id} of the kind {record.kind}"
+                for record in stopped
+            )
+            or "nothing was started here"
+        )
     return 0
 
 
@@ -133,7 +159,9 @@ def _status(given: argparse.Namespace) -> int:
     if given.json:
         print_json({"address": address, "nodes": there, "jobs": running})
         return 0
-    print_table(("node", "kind", "state", "lane", "train", "build", "autoopt", "on"), [_node_row(node) for node in there])
+    print_table(
+        ("node", "kind", "state", "lane", "train", "build", "autoopt", "on"), [_node_row(node) for node in there]
+    )
     print()
     if running:
         print_table(("job", "status", "since", "entrypoint"), [_job_row(job) for job in running])
@@ -164,7 +192,9 @@ def _node_row(node: NodeView) -> tuple[str, ...]:
         _share(node.slots.get("trainer")),
         _share(node.slots.get("builder")),
         node.autoopt or "?",
-        node.trouble if not node.alive else "; ".join(filter(None, (f"{node.host} {node.address}".strip(), node.cpu, node.cuda, engines))),
+        node.trouble
+        if not node.alive
+        else "; ".join(filter(None, (f"{node.host} {node.address}".strip(), node.cpu, node.cuda, engines))),
     )
 
 

@@ -117,7 +117,9 @@ def _refused(address: str, code: int, *, given: bool) -> ClusterError:
     elif code in (_UNAUTHORIZED, _FORBIDDEN):
         message = f"the cluster at {address} does not accept this machine's token; copy the head's ~/.ray/auth_token here (mode 600)"
     else:
-        message = f"the cluster at {address} answers with the HTTP status {code}; is that the dashboard of a Ray cluster?"
+        message = (
+            f"the cluster at {address} answers with the HTTP status {code}; is that the dashboard of a Ray cluster?"
+        )
     return ClusterError(message)
 
 

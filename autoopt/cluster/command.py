@@ -111,7 +111,11 @@ def _import_path() -> dict[str, str]:
     home = str(Path(autoopt.__file__).parent.parent)
     if home in site.getsitepackages():
         return {}
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, [home, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])))}
+    return {
+        "PYTHONPATH": os.pathsep.join(
+            dict.fromkeys(filter(None, [home, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
+        )
+    }
 
 
 def _flags(arguments: tuple[str, ...]) -> list[str]:

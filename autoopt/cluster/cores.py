@@ -27,7 +27,9 @@ def parse(text: str) -> tuple[int, ...]:
         found.update(range(first, last + 1))
     allowed = os.sched_getaffinity(0)
     if not found <= allowed:
-        message = f"there is no core {shown(sorted(found - allowed))} for this process; it may use {shown(sorted(allowed))}"
+        message = (
+            f"there is no core {shown(sorted(found - allowed))} for this process; it may use {shown(sorted(allowed))}"
+        )
         raise ClusterError(message)
     return tuple(sorted(found))
 

@@ -64,7 +64,9 @@ def end(record: Started, folder: Path) -> None:
 
 def _end_politely(record: Started, names: Sequence[str]) -> None:
     there = processes_of(record)
-    chosen = named(there, *names) if names else [process for process in there if process not in named(there, HEAD_SERVER)]
+    chosen = (
+        named(there, *names) if names else [process for process in there if process not in named(there, HEAD_SERVER)]
+    )
     for process in chosen:
         _send(process, signal.SIGTERM)
     _await(chosen, POLITE_S)

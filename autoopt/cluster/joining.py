@@ -55,7 +55,11 @@ def check_versions(address: str, head: Versions, mine: Versions) -> None:
     Raises:
         ClusterError: they do not.
     """
-    for name, theirs, ours in (("Ray", head.ray, mine.ray), ("Python", head.python, mine.python), ("autoopt", head.autoopt, mine.autoopt)):
+    for name, theirs, ours in (
+        ("Ray", head.ray, mine.ray),
+        ("Python", head.python, mine.python),
+        ("autoopt", head.autoopt, mine.autoopt),
+    ):
         if theirs and theirs != ours:
             message = f"the head at {address} has {name} {theirs}, this machine has {ours}; install the same version on all machines of a cluster"
             raise ClusterError(message)

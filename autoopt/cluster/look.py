@@ -63,7 +63,9 @@ def look() -> Look:
                 env=interpreter.environment(),
             )
         except subprocess.TimeoutExpired:
-            message = f"an engine that is installed here did not answer within {LIMIT_S:g} s; `autoopt engines` shows which"
+            message = (
+                f"an engine that is installed here did not answer within {LIMIT_S:g} s; `autoopt engines` shows which"
+            )
             raise ClusterError(message) from None
         if not answer.exists():
             message = f"an engine that is installed here crashed while it was looked at: {done.stderr[-_TAIL:].strip()}"

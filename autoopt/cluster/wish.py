@@ -100,7 +100,9 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, separator, port = address.rpartition(":")
     if not separator or not host or "/" in host or not port.isdecimal() or int(port) not in range(1, 65536):
-        message = f"{address!r} is not the address of a head; write host:port, as `autoopt cluster up` on the head printed it"
+        message = (
+            f"{address!r} is not the address of a head; write host:port, as `autoopt cluster up` on the head printed it"
+        )
         raise ClusterError(message)
     return host, int(port)
 
@@ -159,7 +161,9 @@ def _resolved(host: str) -> str:
 
 def _own_addresses() -> list[str]:
     found = (address for each in psutil.net_if_addrs().values() for address in each)
-    return [address.address for address in found if address.family == socket.AF_INET and not is_loopback(address.address)]
+    return [
+        address.address for address in found if address.family == socket.AF_INET and not is_loopback(address.address)
+    ]
 
 
 def _addresses() -> str:

@@ -38,6 +38,8 @@ class Extras:
     on_progress: Callable[[Progress], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     """Set it to end the job in good order."""
+    when_stopped: JobStatus = JobStatus.INTERRUPTED
+    """What a job is that was stopped in good order. On a cluster nobody but who cancels it sends signals to its driver."""
 
 
 def execute(folder: JobFolder, extras: Extras, controller: str = CONTROLLER) -> Front | None:
@@ -55,7 +57,7 @@ def execute(folder: JobFolder, extras: Extras, controller: str = CONTROLLER) -> 
     """
     with folder.claimed(), _signals_to(extras.stop):
         folder.update(status=JobStatus.RUNNING, process=ProcessMark.of(os.getpid()), message="")
-        status, message = JobStatus.INTERRUPTED, _INTERRUPTED
+        status, message = extras.when_stopped, _INTERRUPTED
         try:
             front = _named(controller)(folder, extras)
             if not extras.stop.is_set():

@@ -19,20 +19,21 @@ def main(arguments: list[str]) -> None:
     path, *controller = arguments
     folder = JobFolder(Path(path))
     try:
-        execute(folder, Extras(**_callbacks(folder)), *(controller or [CONTROLLER]))
+        execute(folder, Extras(**saved_callbacks(folder.path)), *(controller or [CONTROLLER]))
     except AutooptError:
         traceback.print_exc()  # into the log; the state says it in words
         raise SystemExit(1) from None
 
 
-def save_callbacks(folder: JobFolder, callbacks: tuple[Any, ...], stopper: Any) -> None:
+def save_callbacks(folder: Path, callbacks: tuple[Any, ...], stopper: Any) -> None:
     """Keep what only Python objects can say for the job's own process."""
     import cloudpickle
 
-    (folder.path / CALLBACKS).write_bytes(cloudpickle.dumps({"callbacks": callbacks, "stopper": stopper}))
+    (folder / CALLBACKS).write_bytes(cloudpickle.dumps({"callbacks": callbacks, "stopper": stopper}))
 
 
-def _callbacks(folder: JobFolder) -> dict[str, Any]:
-    path = folder.path / CALLBACKS
+def saved_callbacks(folder: Path) -> dict[str, Any]:
+    """The fields of `Extras` that `save_callbacks` has kept."""
+    path = folder / CALLBACKS
     found: dict[str, Any] = pickle.loads(path.read_bytes()) if path.exists() else {}
     return found

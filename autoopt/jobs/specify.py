@@ -13,7 +13,7 @@ from autoopt.jobfolder import JobFolder, JobSpec, create, now
 from autoopt.records import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from autoopt.space import SpaceFile
     from autoopt.task import LoadedTask, Task
@@ -39,23 +39,51 @@ def new_folder(
         budget: likewise.
         name: the folder's; made from task, space and time where None.
         results: the folder of all jobs.
-        asked: more fields of `JobSpec`: scenario, seed, store, options.
+        asked: more that was asked; see `new_spec`.
         import_task: whether a task's file is imported now, to see that it can be.
 
     Raises:
         UserError: the task, the space or the budget cannot be used, or the name is taken.
     """
+    spec, loaded = new_spec(task, space, budget, name=name, asked=asked, import_task=import_task)
+    folder = create(Path(results).absolute() / spec.name, spec)
+    if loaded is not None and loaded.ref is None:
+        _pickle(loaded, folder)
+    return folder
+
+
+def new_spec(
+    task: str | Path | Task,
+    space: str | Path,
+    budget: str | int | timedelta | Mapping[str, float],
+    *,
+    name: str | None,
+    asked: Mapping[str, Any],
+    import_task: bool,
+) -> tuple[JobSpec, LoadedTask | None]:
+    """What is asked, and the task where it was loaded.
+
+    Args:
+        task: see `autoopt.submit`.
+        space: likewise.
+        budget: likewise.
+        name: of the job; made from task, space and time where None.
+        asked: more fields of `JobSpec` (scenario, seed, store, options, address), and "hardware" for the space's.
+        import_task: whether a task's file is imported now, to see that it can be.
+
+    Raises:
+        UserError: the task, the space or the budget cannot be used.
+    """
     from autoopt.search.budget import parse_budget
 
     allowed = parse_budget(budget)
-    file = _space(space, asked.get("scenario"))
+    file = _space(space, asked.get("scenario"), asked.get("hardware"))
     reference, loaded = _task(task, import_task=import_task)
-    path = Path(results).absolute() / _checked(name or _invented(reference, loaded, file.name))
     options = dict(asked.get("options", {}))
     if loaded is not None and loaded.ref is None:
         options["imports"] = to_json(loaded.imports)
     spec = JobSpec(
-        name=path.name,
+        name=_checked(name or _invented(reference, loaded, file.name)),
         task=reference,
         space=str(space),
         space_text=file.text,
@@ -63,24 +91,23 @@ def new_folder(
         scenario=asked.get("scenario"),
         seed=asked.get("seed", 0),
         store=_store(asked.get("store")),
+        address=asked.get("address"),
         options=options,
         created_at=now(),
         version=metadata.version("autoopt"),
     )
-    folder = create(path, spec)
-    if loaded is not None and loaded.ref is None:
-        _pickle(loaded, folder)
-    return folder
+    return spec, loaded
 
 
-def _space(space: str | Path, scenario: str | None) -> SpaceFile:
+def _space(space: str | Path, scenario: str | None, hardware: Sequence[str] | None) -> SpaceFile:
     from autoopt.space import load_space
     from autoopt.space.names import unknown
     from autoopt.space.techniques import step_choice
     from autoopt.workers.engines import engines
     from autoopt.workers.techniques import techniques
 
-    file = load_space(space, None if scenario is None else {"scenario": scenario})
+    given = {"scenario": scenario, "deployment.hardware": list(hardware) if hardware else None}
+    file = load_space(space, {name: value for name, value in given.items() if value is not None})
     known = techniques()
     for name, section in file.model.items():
         if name not in known:

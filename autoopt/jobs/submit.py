@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import JobError, UserError
-from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark, Progress, write_json
+from autoopt.jobfolder import JobFolder, Progress
 from autoopt.jobs import execute, launch
 from autoopt.jobs.execute import Extras
-from autoopt.jobs.job import Job, JobResult, result_of
+from autoopt.jobs.job import Job, JobResult
+from autoopt.jobs.local import LocalJob
 from autoopt.jobs.run import save_callbacks
 from autoopt.jobs.specify import new_folder
-from autoopt.records import to_json
 
 if TYPE_CHECKING:
     from autoopt.task import Task
@@ -37,6 +35,10 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     scenario: str | None = None,
     seed: int = 0,
     lane_cores: int | None = None,
+    address: str | None = None,
+    code: str | Path | None = None,
+    hardware: Sequence[str] | None = None,
+    wait: bool = False,
     callbacks: Sequence[Any] = (),
     stopper: Any = None,
 ) -> Job:
@@ -52,19 +54,36 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
         scenario: "single_stream" (one sample a request) or "offline" (time per sample, in batches); as the space says by
             default.
         seed: of the sampler and of all training.
-        lane_cores: how many cores are kept for timing; half of them by default.
+        lane_cores: how many cores are kept for timing; half of them by default. On a cluster the nodes say it.
+        address: of a Ray cluster's dashboard, ``http://host:8265``: the job runs there, and goes on when this machine is
+            switched off. The store must then be one that all nodes see.
+        code: on a cluster, the folder of the code that travels with the job; the task's own folder by default.
+        hardware: names of hardware to serve on, in place of the space's.
+        wait: on a cluster, whether to wait for hardware that is not there; the job is refused by default.
         callbacks: Ray Tune's callbacks (TensorBoard, MLflow, W&B, …).
         stopper: one of Ray Tune's stoppers.
 
     Raises:
-        UserError: the task does not import, the space or the budget is not valid, or the name is taken.
+        UserError: the task does not import, the space or the budget is not valid, or the name is taken; the cluster
+            cannot be reached.
     """
-    asked = {"scenario": scenario, "seed": seed, "store": store, "options": _options(lane_cores)}
+    asked = {
+        "scenario": scenario,
+        "seed": seed,
+        "store": store,
+        "hardware": hardware,
+        "options": _options(lane_cores, wait=wait),
+    }
+    if address is not None:
+        from autoopt.jobs.sending import send
+
+        asked |= {"address": address, "code": code}
+        return send(task, space, budget, name=name, results=results, asked=asked, extras=Extras(callbacks, stopper))
     folder = new_folder(task, space, budget, name=name, results=results, asked=asked, import_task=True)
     if callbacks or stopper is not None:
-        save_callbacks(folder, tuple(callbacks), stopper)
+        save_callbacks(folder.path, tuple(callbacks), stopper)
     launch.start(folder)
-    return Job(folder)
+    return LocalJob(folder)
 
 
 def search(  # noqa: PLR0913 (the settings of a search, by keyword)
@@ -78,6 +97,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
     scenario: str | None = None,
     seed: int = 0,
     lane_cores: int | None = None,
+    hardware: Sequence[str] | None = None,
     callbacks: Sequence[Any] = (),
     stopper: Any = None,
     on_start: Callable[[Job], None] | None = None,
@@ -97,6 +117,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         scenario: see `submit`.
         seed: see `submit`.
         lane_cores: see `submit`.
+        hardware: see `submit`.
         callbacks: see `submit`.
         stopper: see `submit`.
         on_start: told the job before it begins.
@@ -106,10 +127,16 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         UserError: what was given cannot be used; no folder is left then.
         AutooptError: the search failed; it can be resumed.
     """
-    asked = {"scenario": scenario, "seed": seed, "store": store, "options": _options(lane_cores)}
+    asked = {
+        "scenario": scenario,
+        "seed": seed,
+        "store": store,
+        "hardware": hardware,
+        "options": _options(lane_cores),
+    }
     folder = new_folder(task, space, budget, name=name, results=results, asked=asked, import_task=False)
     if on_start is not None:
-        on_start(Job(folder))
+        on_start(LocalJob(folder))
     extras = Extras(callbacks=tuple(callbacks), stopper=stopper, on_progress=on_progress)
     try:
         front = execute.execute(folder, extras, execute.CONTROLLER)
@@ -117,12 +144,19 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         if not folder.study_path.exists():
             shutil.rmtree(folder.path)  # it never began: the name is free for the next attempt
         raise
-    return result_of(folder, front)
+    return JobResult.of(folder, folder.state(), front)
 
 
-def resume(job: str | Path | Job, *, budget: str | None = None, results: str | Path = RESULTS) -> Job:
-    """Let an interrupted, cancelled or failed job go on in the background. See `Job.resume`."""
-    return find(job, results).resume(budget=budget)
+def resume(
+    job: str | Path | Job,
+    *,
+    budget: str | None = None,
+    results: str | Path = RESULTS,
+    address: str | None = None,
+    store: str | None = None,
+) -> Job:
+    """Let an interrupted, cancelled or failed job go on in the background. See `Job.resume` and `find`."""
+    return find(job, results, address=address, store=store).resume(budget=budget)
 
 
 def go_on(
@@ -134,63 +168,69 @@ def go_on(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> JobResult:
     """Let it go on in this process, and return at the end; see `Job.resume` and `search`."""
-    folder = find(job, results).folder
-    make_ready(folder, budget)
+    found = find(job, results)
+    if not isinstance(found, LocalJob):
+        message = f"{found.reference} runs on a cluster, and cannot go on here; `autoopt resume {found.reference} --background` lets it go on there"
+        raise JobError(message)
+    folder = found.folder
+    found.make_ready(budget)
     if on_start is not None:
-        on_start(Job(folder))
+        on_start(found)
     front = execute.execute(folder, Extras(on_progress=on_progress), execute.CONTROLLER)
-    return result_of(folder, front)
+    return JobResult.of(folder, folder.state(), front)
 
 
-def make_ready(folder: JobFolder, budget: str | None) -> None:
-    """Check that a job can go on, and give it the larger budget.
-
-    Raises:
-        JobError: it runs, or is done and was given no larger budget.
-        BudgetError: the budget cannot be used.
-    """
-    spec, state = folder.spec(), folder.state()
-    status = state.status
-    if not status.ended:
-        message = f"{folder.path} is {status} already; `autoopt watch {folder.path}` shows it"
-        raise JobError(message)
-    if status is JobStatus.DONE and budget is None:
-        message = (
-            f"{folder.path} is done: it has used its budget ({spec.budget}). Give a larger one (--budget) to go on"
-        )
-        raise JobError(message)
-    if budget is not None:
-        from autoopt.search.budget import parse_budget
-
-        parse_budget(budget)
-        write_json(folder.spec_path, to_json(replace(spec, budget=budget)))
-    if state.process is not None:
-        launch.sweep(state.process)
-    folder.update(status=JobStatus.SUBMITTED, process=ProcessMark.of(os.getpid()), message="")
-
-
-def find(job: str | Path | Job, results: str | Path = RESULTS) -> Job:
+def find(
+    job: str | Path | Job, results: str | Path = RESULTS, *, address: str | None = None, store: str | None = None
+) -> Job:
     """The job of that name, or in that folder.
+
+    Args:
+        job: its name or folder.
+        results: the folder of this machine's jobs.
+        address: of the cluster that it runs on; what a job on a cluster has left in a folder here knows it by itself.
+        store: of a job on a cluster: the store's address, where the cluster does not know it (its head was restarted) or may
+            not tell it (it has a password).
 
     Raises:
         JobError: there is none; the message lists those there are.
     """
     if isinstance(job, Job):
         return job
-    for path in (Path(job), Path(results) / job):
+    for path in (Path(job), Path(results) / job) if address is None else ():
         folder = JobFolder(path.absolute())
         if folder.exists():
-            return Job(folder)
+            return _of_folder(folder, results, store)
+    if address is not None:
+        from autoopt.jobs import clustered
+
+        return clustered.find(str(job), address, store, results)
     there = ", ".join(each.id for each in listed(results)) or "none"
     message = f"there is no job {str(job)!r}: neither a job's folder nor one in {results}/. Jobs there: {there}"
     raise JobError(message)
 
 
-def listed(results: str | Path = RESULTS) -> list[Job]:
-    """All jobs in the folder, the oldest first."""
+def _of_folder(folder: JobFolder, results: str | Path, store: str | None) -> Job:
+    """A job of this machine; what a job on a cluster has left here leads there."""
+    spec = folder.spec()
+    if spec.address is None:
+        return LocalJob(folder)
+    from autoopt.jobs import clustered
+
+    return clustered.find(spec.name, spec.address, store or spec.store, results)
+
+
+def listed(results: str | Path = RESULTS, *, address: str | None = None, store: str | None = None) -> list[Job]:
+    """All jobs in the folder, or on a cluster, the oldest first; see `find`."""
+    if address is not None:
+        from autoopt.jobs import clustered
+
+        return list(clustered.listed(address, store, results))
     folders = [JobFolder(path.parent.absolute()) for path in Path(results).glob("*/job.json")]
-    return sorted(map(Job, folders), key=lambda each: (each.spec.created_at, each.id))
+    jobs = [LocalJob(folder) for folder in folders if folder.spec().address is None]
+    return sorted(jobs, key=lambda each: (each.spec.created_at, each.id))
 
 
-def _options(lane_cores: int | None) -> dict[str, Any]:
-    return {} if lane_cores is None else {"lane_cores": lane_cores}
+def _options(lane_cores: int | None, *, wait: bool = False) -> dict[str, Any]:
+    given = {"lane_cores": lane_cores, "wait": wait or None}
+    return {name: value for name, value in given.items() if value is not None}

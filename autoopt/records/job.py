@@ -140,6 +140,8 @@ class JobState:
 
     status: JobStatus = JobStatus.SUBMITTED
     process: ProcessMark | None = None
+    attempt: str | None = None
+    """Of a job on a cluster: the Ray job that last worked at it."""
     message: str = ""
     progress: Progress = field(default_factory=Progress)
     updated_at: str = ""

@@ -21,6 +21,7 @@ from typing import Any
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
 from autoopt.records.job import Progress
+from autoopt.search import code
 from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
 from autoopt.search.cluster import Cluster, joined_cluster, local_cluster
@@ -41,7 +42,7 @@ from autoopt.workers import process
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.node import Hardware, Node, meeting_named, share_cores
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store, address_of, open_store
 
 WATCH_S, COUNT_S = 0.5, 2.0
 # A shared cluster grows: Tune's own limit, which cannot be changed while it runs, is what such a multiple of it could use.
@@ -95,7 +96,7 @@ class _Start:
 
     prepared: Prepared
     groundwork: Groundwork
-    store: LocalStore
+    store: Store
     place: Any
     cluster: Cluster
 
@@ -107,9 +108,9 @@ def _on_this_machine(
     """A cluster of the job's own. The task is prepared, and the reference measured, while Ray starts."""
     del publisher  # it has said all that there is
     spec = folder.spec()
-    root = spec.store or str(default_store())
+    root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
-    store = LocalStore(Path(root))
+    store = open_store(root)
     meeting = meeting_named(str(folder.path.absolute()))
     node = Node(share_cores(spec.options.get("lane_cores")), meeting=str(meeting))
 
@@ -140,9 +141,9 @@ def _on_a_cluster(
 ) -> Iterator[_Start]:
     """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers."""
     spec = folder.spec()
-    root = spec.store or str(default_store())
+    root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
-    store = LocalStore(Path(root))
+    store = open_store(root)
     with joined_cluster(folder.path.name) as cluster, ThreadPoolExecutor(1) as pool:
         from autoopt.search.nodes import look_at_nodes, merged, require_hardware
         from autoopt.search.remote import Place
@@ -165,8 +166,12 @@ def _on_a_cluster(
             prepared = prepare_job(spec, folder, space_file, root, look)
         by_all = confirms_by_all(clock, prepared.task)
         groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
+        places = {
+            *filter(None, [spec.options.get("code")]),
+            *code.named_by(prepared.task.manifest.imports, os.getuid()),
+        }
         place = Place(
-            prepared.setup, root, str(folder.logs), job=folder.path.name, shared=True, code=spec.options.get("code")
+            prepared.setup, root, str(folder.logs), job=folder.path.name, shared=True, code=tuple(sorted(places))
         )
         yield _Start(prepared, groundwork, store, place, cluster)
 
@@ -182,14 +187,6 @@ def _meeting(folder: Path, *, own: bool = False) -> Iterator[None]:
         process.share(None)
         if own:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def default_store() -> Path:
-    """The user's own: ``$AUTOOPT_STORE``, else ``~/.cache/autoopt/store``."""
-    named = os.environ.get("AUTOOPT_STORE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "autoopt" / "store"
 
 
 def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publisher, clock: BudgetClock) -> Front | None:

@@ -21,7 +21,7 @@ from autoopt.search.budget import BudgetClock
 from autoopt.search.bundling import Exporter
 from autoopt.search.preparation import Prepared
 from autoopt.search.reporting import Span, report_data
-from autoopt.search.results import front_of, read_confirmed
+from autoopt.search.results import front_of, read_confirmed, write_front
 
 # How often the state on disk is renewed, and at most how often a report of the best so far is written.
 TICK_S, REPORT_EVERY_S = 2.0, 20.0
@@ -146,6 +146,10 @@ class Publisher:
             Span(self._began, time.time(), complete),
         )
         write_report(data, self._folder.path)
+        setup, confirmed = prepared.setup, read_confirmed(self._folder)
+        write_front(
+            self._folder.front_path, self._rows, setup.reference, confirmed, prepared.task.metric.name, setup.task_key
+        )
         if front is not None and self._exporter is not None:
             self._exporter(front.recommended.config, self._folder.bundle_path)
         return front

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from autoopt.workers.node import Node
 from autoopt.workers.stages.execute import Result, execute, find, note
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store, open_store
 
 if TYPE_CHECKING:
     from autoopt.search.desk import Answer
@@ -47,13 +47,14 @@ class Place:
     """Where a job's stages work: what a task on another process needs to find everything again."""
 
     setup: Setup
-    store: str
+    store: str = field(repr=False)
+    """Its address, which may hold a password."""
     logs: str
     job: str = ""
     """The job's name, among others of a shared cluster."""
     shared: bool = False
     """Whether there may be other jobs on the cluster."""
-    code: str | None = None
+    code: tuple[str, ...] = ()
     """Where the user's code is expected, where it travels with the job (`autoopt.search.code`)."""
 
 
@@ -76,10 +77,9 @@ def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     node = _node()
     process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
-    if place.code is not None:
-        code.settle(Path(place.code))
     try:
-        return execute(stage, place.setup, _store(place.store), Path(place.logs), node)
+        code.settle(place.code)
+        return execute(stage, place.setup, open_store(place.store), Path(place.logs), node)
     except AutooptError as error:
         # For who looks at the task in Ray's dashboard.
         print(f"{stage.label}: {error}\n{getattr(error, 'log', '')}")
@@ -91,13 +91,7 @@ def _node() -> Node:
     return Node.here()
 
 
-@cache
-def _store(root: str) -> LocalStore:
-    """One for the process: it verifies each artifact once, which takes a fifth of a second for a large task."""
-    return LocalStore(Path(root))
-
-
-def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable[[], bool]) -> Result:
+def run_stage(stage: Stage, place: Place, store: Store, must_stop: Callable[[], bool]) -> Result:
     """The stage's result: from the store, or by a Ray task in a free slot. One computation of a key at a time.
 
     Raises:

@@ -14,7 +14,7 @@ from autoopt.workers.store.address import parse
 from autoopt.workers.store.base import Store
 from autoopt.workers.store.local import LocalStore
 from autoopt.workers.store.remote import RemoteStore
-from autoopt.workers.store.urls import is_url, masked
+from autoopt.workers.store.urls import HIDDEN, is_url, masked
 
 _LOST_A_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/(?!/)")
 
@@ -122,3 +122,21 @@ def _cache_of(url: str, cache_folder: Path) -> Path:
         message = f"the cache {folder} belongs to somebody else, who could put anything into it; set AUTOOPT_CACHE to a folder of your own"
         raise StoreError(message)
     return folder
+
+
+def address_of(stored: str | None) -> str:
+    """A job's store: what its files say of it, with the password that they do not hold.
+
+    Args:
+        stored: as in the job's files; None for the user's default.
+
+    Raises:
+        UserError: the password is not known here.
+    """
+    usual = default_store()
+    if stored is None or masked(usual) == stored:
+        return usual
+    if HIDDEN in stored:
+        message = f"the store {stored} needs a password, which the job's files do not hold: set AUTOOPT_STORE to its whole address"
+        raise UserError(message)
+    return stored
