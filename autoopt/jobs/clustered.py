@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 ADDRESS, STORE_VARIABLE, STUDY_VARIABLE = "AUTOOPT_ADDRESS", "AUTOOPT_STORE", "AUTOOPT_STUDY"
 CODE = "code.zip"
+OURS = "autoopt: "
+"""How the driver's last line begins, where it says why it ends."""
 # Ray asks the driver politely, and kills it after eight seconds (`package.runtime_env`).
 CANCEL_S = 10.0
 _LEFT_BEHIND = ("study.journal", "tune/", "task.pkl", CODE, "logs/")
@@ -93,7 +95,7 @@ class ClusterJob(Job):
         latest = attempts[-1] if attempts else None
         seen = observed(state, latest, readable=self._store is not None)
         if latest is not None and seen.status is JobStatus.FAILED and not (state and state.attempt == latest.id):
-            return replace(seen, message=f"{seen.message}\n{self._last_words(latest)}".strip())
+            return replace(seen, message=self._last_words(latest))
         return seen
 
     @property
@@ -268,7 +270,15 @@ class ClusterJob(Job):
         return folder
 
     def _last_words(self, attempt: Attempt) -> str:
-        return "\n".join(self.gateway.log(attempt.id).strip().splitlines()[-5:])
+        """Why an attempt ended that never came so far as to write the job's state."""
+        lines = self.gateway.log(attempt.id).strip().splitlines()
+        said = [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]
+        if any("No module named autoopt" in line for line in lines):
+            return (
+                "the cluster's python has no autoopt: start its nodes by `autoopt cluster up`, or where PATH has the python of "
+                "autoopt's environment first"
+            )
+        return said[-1] if said else " ".join(lines[-5:]) or attempt.message
 
 
 def observed(state: JobState | None, latest: Attempt | None, *, readable: bool) -> JobState:

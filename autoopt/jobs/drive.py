@@ -21,7 +21,7 @@ from typing import Any
 from autoopt.errors import AutooptError, JobError
 from autoopt.jobfolder import JobFolder, JobSpec, JobStatus, create, write_json
 from autoopt.jobs import package
-from autoopt.jobs.clustered import CODE, attempt_name
+from autoopt.jobs.clustered import CODE, OURS, attempt_name
 from autoopt.jobs.execute import CONTROLLER, Extras, execute
 from autoopt.jobs.mirror import Mirror
 from autoopt.jobs.run import CALLBACKS, saved_callbacks
@@ -37,7 +37,7 @@ def main(controller: str = CONTROLLER) -> int:
         return _drive(controller)
     except AutooptError as error:
         traceback.print_exc()  # into the log; the last line is what people are shown
-        print(f"autoopt: {error}", file=sys.stderr, flush=True)
+        print(f"{OURS}{error}", file=sys.stderr, flush=True)
         return 1
 
 
@@ -48,14 +48,14 @@ def _drive(controller: str) -> int:
     spec = _settled(request)
     store = open_store(address_of(spec.store))
     name = spec.name
-    with _folder_of(name, store) as (folder, mirror), _tee(folder):
+    with _folder_of(name, store) as (folder, mirror):
         if folder.exists():
             write_json(folder.spec_path, to_json(replace(folder.spec(), budget=spec.budget, address=spec.address)))
         else:
             _new(folder, spec, here, store)
         folder.update(attempt=attempt_name(name, request.attempt), status=JobStatus.SUBMITTED, message="")
         _check_version(request.spec, folder)
-        with mirror:
+        with mirror, _tee(folder):
             extras = Extras(when_stopped=JobStatus.CANCELLED, **saved_callbacks(folder.path))
             execute(folder, extras, controller)
         return 0 if folder.state().status is JobStatus.DONE else 1

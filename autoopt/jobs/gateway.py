@@ -6,6 +6,7 @@ A job of ours is one Ray job or, after it was resumed, several: its *attempts*, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -142,6 +143,9 @@ def reach(address: str) -> Gateway:
     except ImportError as error:
         message = f'jobs on a cluster need Ray\'s client: pip install "autoopt[client]" ({error})'
         raise JobError(message) from error
+    # It tells on the terminal what it packs and sends.
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+    logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
     try:
         # Ray's client waits for ever where nobody refuses.
         answer = requests.get(f"{address}/api/version", timeout=REACH_S, headers=_token_header())
