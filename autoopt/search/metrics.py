@@ -19,14 +19,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, wraps
-from typing import Any, Concatenate, ParamSpec
+from functools import cache, partial
 
 from autoopt.records import Candidate, Outcome, StageRun
 from autoopt.records.job import Progress
+from autoopt.workers.stages.stage import Stage
 
 Row = tuple[int, Candidate, Outcome]
-P = ParamSpec("P")
 
 CANDIDATES = "autoopt_candidates"
 HYPERVOLUME = "autoopt_hypervolume"
@@ -46,28 +45,18 @@ _GAUGES = {
     BEST_SPEEDUP: ("Speed-up of the recommended config, where one meets the goal.",),
 }
 _COUNTERS = {
-    STAGES: ("Stages that were needed, by whether they were computed or the store had them.", "kind", "hardware", "source"),
+    STAGES: (
+        "Stages that were needed, by whether they were computed or the store had them.",
+        "kind",
+        "hardware",
+        "source",
+    ),
     SLOT_SECONDS: ("Seconds for which slots (lane, trainer, builder, finisher) were held.", "slot"),
 }
 _HISTOGRAMS = {STAGE_SECONDS: ("Seconds of work of the stages that were computed.", "kind", "hardware")}
 
 logger = logging.getLogger(__name__)
 _complained: set[type[Exception]] = set()
-
-
-def _harmless(function: Callable[Concatenate[JobMetrics, P], None]) -> Callable[Concatenate[JobMetrics, P], None]:
-    """A figure that cannot be told is no reason to stop."""
-
-    @wraps(function)
-    def told(self: JobMetrics, *args: P.args, **kwargs: P.kwargs) -> None:
-        if not _ray_runs():
-            return
-        try:
-            function(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 (a job is worth more than its figures)
-            _complain(type(error), str(error))
-
-    return told
 
 
 @dataclass(frozen=True)
@@ -77,32 +66,29 @@ class JobMetrics:
     job: str
     task: str
 
-    @_harmless
     def outcomes(self, measured: int, eliminated: int, failed: int) -> None:
         """How many candidates have ended how."""
         for outcome, count in (("measured", measured), ("eliminated", eliminated), ("failed", failed)):
-            _instrument(CANDIDATES).set(count, self._labels(outcome=outcome))
+            self._tell(CANDIDATES, count, outcome=outcome)
 
-    @_harmless
     def front(self, hypervolume: float | None, best_latency_ms: float | None, best_speedup: float | None) -> None:
         """How good the front is; None where that is not known yet, or nothing meets the goal."""
         figures = {HYPERVOLUME: hypervolume, BEST_LATENCY_MS: best_latency_ms, BEST_SPEEDUP: best_speedup}
         for name, value in figures.items():
-            _instrument(name).set(value, self._labels())
+            if value is not None:
+                self._tell(name, value)
 
-    @_harmless
     def stage(self, run: StageRun, hardware: str = "cpu") -> None:
-        """A stage was needed: computed, or answered by the store."""
-        labels = self._labels(kind=run.kind, hardware=hardware)
-        _instrument(STAGES).inc(1, {**labels, "source": "store" if run.cached else "computed"})
+        """A stage was needed: computed, or answered by the store. A technique is a kind of its own: one prunes, another trains."""
+        kind = run.name if run.kind == "technique" else run.kind
+        self._tell(STAGES, 1, kind=kind, hardware=hardware, source="store" if run.cached else "computed")
         if not run.cached:
-            _instrument(STAGE_SECONDS).observe(run.seconds, labels)
+            self._tell(STAGE_SECONDS, run.seconds, kind=kind, hardware=hardware)
 
-    @_harmless
     def held(self, slot: str, seconds: float) -> None:
         """A slot was held for so long."""
         if seconds > 0:
-            _instrument(SLOT_SECONDS).inc(seconds, self._labels(slot=slot))
+            self._tell(SLOT_SECONDS, seconds, slot=slot)
 
     @contextmanager
     def holding(self, slot: str) -> Iterator[None]:
@@ -117,10 +103,15 @@ class JobMetrics:
         """All gauges. To be told every few seconds: see the module."""
         self.outcomes(progress.measured, progress.eliminated, progress.failed)
         best = progress.best if progress.goal_met else None
-        self.front(progress.hypervolume, best and best.latency_ms, best and best.speedup)
+        self.front(progress.hypervolume, best.latency_ms if best else None, best.speedup if best else None)
 
-    def _labels(self, **labels: str) -> dict[str, str]:
-        return {"autoopt_job": self.job, "task": self.task, **labels}
+    def _tell(self, name: str, value: float, **labels: str) -> None:
+        if not _ray_runs():
+            return
+        try:
+            _instrument(name)(value, {"autoopt_job": self.job, "task": self.task, **labels})
+        except Exception as error:  # noqa: BLE001 (a job is worth more than its figures)
+            _complain(type(error), str(error))
 
 
 class StageFeed:
@@ -129,11 +120,10 @@ class StageFeed:
     Thread-safe. What is heard before Ray runs is told when it does.
     """
 
-    def __init__(self, metrics: JobMetrics, told: Iterable[Row] = ()) -> None:
-        """``told``: outcomes of an earlier run of the job, and of earlier jobs, which this one has no part in."""
-        self._metrics = metrics
-        self._numbers = {number for number, _, _ in told}
-        self._early: list[tuple[StageRun, str]] = []
+    def __init__(self, metrics: JobMetrics) -> None:
+        self.metrics = metrics
+        self._numbers: set[int] = set()
+        self._due: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
     def told(self, rows: Sequence[Row]) -> None:
@@ -143,14 +133,27 @@ class StageFeed:
                 for run in outcome.stages:
                     self.ran(run, candidate.deployment.hardware)
 
+    def skip(self, rows: Iterable[Row]) -> None:
+        """Outcomes of an earlier run of the job, or of earlier jobs, which this one has no part in."""
+        for number, _, _ in rows:
+            self._is_new(number)
+
     def ran(self, run: StageRun, hardware: str = "cpu") -> None:
         """A stage that this process needed itself."""
+        self._tell(partial(self.metrics.stage, run, hardware))
+
+    def ran_here(self, stage: Stage, run: StageRun) -> None:
+        """The same, and it held its slot here, which no node knows of."""
+        self.ran(run)
+        self._tell(partial(self.metrics.held, stage.role, run.seconds))
+
+    def _tell(self, figure: Callable[[], None]) -> None:
         with self._lock:
-            self._early.append((run, hardware))
-            due = self._early if _ray_runs() else []
-            self._early = [] if due else self._early
+            self._due.append(figure)
+            due = self._due if _ray_runs() else []
+            self._due = [] if due else self._due
         for each in due:
-            self._metrics.stage(*each)
+            each()
 
     def _is_new(self, number: int) -> bool:
         with self._lock:
@@ -166,16 +169,24 @@ def _ray_runs() -> bool:
 
 
 @cache
-def _instrument(name: str) -> Any:
-    """Ray's, one for the process."""
+def _instrument(name: str) -> Callable[[float, dict[str, str]], None]:
+    """What takes a value and its labels: Ray's, one for the process."""
     from ray.util import metrics
 
-    for kind, told in ((metrics.Gauge, _GAUGES), (metrics.Counter, _COUNTERS)):
-        if name in told:
-            about, *labels = told[name]
-            return kind(name, about, tag_keys=(*_JOB, *labels))
-    about, *labels = _HISTOGRAMS[name]
-    return metrics.Histogram(name, about, boundaries=BUCKETS_S, tag_keys=(*_JOB, *labels))
+    record: Callable[[float, dict[str, str]], None]
+    if name in _GAUGES:
+        record = metrics.Gauge(name, *_declared(_GAUGES[name])).set
+    elif name in _COUNTERS:
+        record = metrics.Counter(name, *_declared(_COUNTERS[name])).inc
+    else:
+        about, labels = _declared(_HISTOGRAMS[name])
+        record = metrics.Histogram(name, about, BUCKETS_S, labels).observe
+    return record
+
+
+def _declared(told: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    about, *labels = told
+    return about, (*_JOB, *labels)
 
 
 def _complain(kind: type[Exception], why: str) -> None:

@@ -20,6 +20,7 @@ from autoopt.records.job import FrontEntry, Progress
 from autoopt.report import Exclusion, write_report
 from autoopt.search.budget import BudgetClock
 from autoopt.search.bundling import Exporter
+from autoopt.search.metrics import JobMetrics
 from autoopt.search.preparation import Prepared
 from autoopt.search.reporting import Span, report_data
 from autoopt.search.results import front_of, read_confirmed
@@ -51,6 +52,7 @@ class Publisher:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="publisher", daemon=True)
         self._front_shown: tuple[str, ...] = ()
+        self._metrics: JobMetrics | None = None
         self._own: list[str] = []
         """The stages that this process waits for."""
         self._others: tuple[str, ...] = ()
@@ -60,6 +62,10 @@ class Publisher:
         with self._lock:
             self._progress = replace(self._progress, phase=name)
         self._tell()
+
+    def measure(self, metrics: JobMetrics) -> None:
+        """From now on, tell these what is shown."""
+        self._metrics = metrics
 
     def start(self, prepared: Prepared, exporter: Exporter, dashboard: str, rows: Sequence[Row]) -> None:
         """Begin to show progress; ``rows`` are the outcomes of an earlier run of the job."""
@@ -158,6 +164,8 @@ class Publisher:
             )
             progress = self._progress
             self._folder.update(progress=progress)
+        if self._metrics is not None:
+            self._metrics.progress(progress)
         if self._on_progress is not None:
             self._on_progress(progress)
 
