@@ -22,6 +22,7 @@ from typing import Any
 
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
+from autoopt.records import Candidate
 from autoopt.records.job import Progress
 from autoopt.search import cluster
 from autoopt.search.budget import BudgetClock, parse_budget
@@ -29,9 +30,11 @@ from autoopt.search.bundling import Exporter
 from autoopt.search.conductor import Conductor, Row
 from autoopt.search.desk import QUEUE_A_TRAINER
 from autoopt.search.elimination import Judge
-from autoopt.search.groundwork import Groundwork
+from autoopt.search.groundwork import Groundwork, Runner
 from autoopt.search.history import History
 from autoopt.search.journal import open_journal
+from autoopt.search.metrics import JobMetrics, StageFeed
+from autoopt.search.naming import stage_name, task_name
 from autoopt.search.preparation import Prepared, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
@@ -41,6 +44,7 @@ from autoopt.search.results import name_of
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.space import parse_space
 from autoopt.workers import process
+from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.setup import share_cores
 from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store.local import LocalStore
@@ -87,7 +91,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     meeting = meeting_of(folder)
     process.share(meeting)
     try:
-        with _started(folder, clock, options.stop) as start:
+        with _started(folder, clock, options.stop, publisher) as start:
             return _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
@@ -111,10 +115,13 @@ class _Start:
     store: LocalStore
     place: Any
     dashboard: str
+    run: Runner
+    """Runs a stage that no candidate's trial asks for."""
+    feed: StageFeed
 
 
 @contextmanager
-def _started(folder: JobFolder, clock: BudgetClock, stop: threading.Event) -> Iterator[_Start]:
+def _started(folder: JobFolder, clock: BudgetClock, stop: threading.Event, publisher: Publisher) -> Iterator[_Start]:
     """The task is prepared in its own process, and the reference measured, while Ray starts."""
     spec = folder.spec()
     cores = share_cores(spec.options.get("lane_cores"))
@@ -122,23 +129,33 @@ def _started(folder: JobFolder, clock: BudgetClock, stop: threading.Event) -> It
     space_file = parse_space(spec.space_text, spec.space)
     store = LocalStore(root)
 
-    def prepare() -> tuple[Prepared, Groundwork]:
+    def prepare() -> tuple[Prepared, Groundwork, StageFeed]:
         prepared = prepare_job(spec, folder, space_file, root, cores)
         by_all = confirms_by_all(clock, prepared.task)
-        groundwork = Groundwork(prepared, store, folder.logs, stop, confirms_by_all=by_all)
+        feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
+        groundwork = Groundwork(prepared, store, folder.logs, stop, confirms_by_all=by_all, ran=feed.ran_here)
         groundwork.start()
-        return prepared, groundwork
+        return prepared, groundwork, feed
 
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(prepare)
         with cluster.local_cluster(cores) as dashboard:
             # Seconds of imports meanwhile.
             from autoopt.search import trial  # noqa: F401
-            from autoopt.search.remote import Place
+            from autoopt.search.remote import Place, run_stage
 
-            prepared, groundwork = pending.result()
-            place = Place(prepared.setup, str(root), str(folder.logs), str(meeting_of(folder)))
-            yield _Start(prepared, groundwork, store, place, dashboard)
+            prepared, groundwork, feed = pending.result()
+            place = Place(prepared.setup, str(root), str(folder.logs), str(meeting_of(folder)), feed.metrics)
+
+            def run(stage: Stage, candidate: Candidate | None, must_stop: Callable[[], bool]) -> Result:
+                name = task_name(stage, candidate, folder.path.name)
+                with publisher.doing(stage_name(stage, candidate)):
+                    result = run_stage(stage, place, store, must_stop, name)
+                feed.ran(result.run)
+                return result
+
+            publisher.measure(feed.metrics)
+            yield _Start(prepared, groundwork, store, place, dashboard, run, feed)
 
 
 def default_store() -> Path:
@@ -165,32 +182,40 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
 
     def told(rows: Sequence[Row]) -> None:
         history.learn(rows)
+        start.feed.told(rows)
         publisher.told(rows)
 
     trainers = prepared.setup.cores.trainers
     conductor = Conductor(study, prepared.setup.reference, search_clock, told, trainers, replays=bool(known))
+    start.feed.skip(conductor.outcomes())
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
     publisher.start(prepared, exporter, start.dashboard, conductor.outcomes())
     publisher.phase("searching")
     if search_clock.exhausted(len(conductor.outcomes())):
         start.groundwork.reference()
     else:
-        _search(conductor, start, folder, options, deadline, new=not known)
+        _search(conductor, start, folder, options, deadline, publisher, new=not known)
     conductor.check()
     front = publisher.front()
     stopped = options.stop.is_set()
     if front is not None and not stopped:
         publisher.phase("confirming")
-        confirm(
-            front, folder, start.place, store, prepared.task.splits["test"], options.stop.is_set, lambda: clock.left_s
-        )
+        size = prepared.task.splits["test"]
+        confirm(front, folder, start.place, store, start.run, size, options.stop.is_set, lambda: clock.left_s)
         publisher.told(conductor.outcomes())
     publisher.phase("reporting")
     return publisher.finish(complete=not stopped)
 
 
 def _search(
-    conductor: Conductor, start: _Start, folder: JobFolder, options: Options, deadline: float | None, *, new: bool
+    conductor: Conductor,
+    start: _Start,
+    folder: JobFolder,
+    options: Options,
+    deadline: float | None,
+    publisher: Publisher,
+    *,
+    new: bool,
 ) -> None:
     """Run Tune until the budget is used or the job is stopped; ``new``: no earlier job is known."""
     import ray
@@ -199,7 +224,6 @@ def _search(
 
     from autoopt.search import coordinators
     from autoopt.search.desk import TrainingDesk
-    from autoopt.search.remote import run_stage
     from autoopt.search.searcher import ConductorSearcher
     from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
 
@@ -219,12 +243,9 @@ def _search(
     def settled() -> bool:
         return bool(ray.get(desk.settled.remote()))
 
-    def run(stage: Stage, must_stop: Callable[[], bool]) -> object:
-        return run_stage(stage, place, start.store, must_stop)
-
-    background = start.groundwork.beside(run, begin, conductor.abort, trains, settled, new=new)
+    background = start.groundwork.beside(start.run, begin, conductor.abort, trains, settled, new=new)
     in_flight = IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * cores.trainers + cores.spare_trainers
-    with _watching(conductor, desk, options.stop), background, coordinators.kept(in_flight):
+    with _watching(conductor, desk, options.stop, publisher), background, coordinators.kept(in_flight):
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),
             tune_config=tune.TuneConfig(
@@ -248,7 +269,7 @@ def _search(
 
 
 @contextmanager
-def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterator[None]:
+def _watching(conductor: Conductor, desk: Any, stop: threading.Event, publisher: Publisher) -> Iterator[None]:
     """Beside Tune's loop: teach the desk what the front has become, hear who is there, and pass a stop on to it."""
     import ray
 
@@ -265,7 +286,9 @@ def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterato
     def watch() -> None:
         while not ended.wait(WATCH_S):
             teach()
-            ray.get(desk.expect.remote(conductor.review(ray.get(desk.seats.remote()))))
+            seats = ray.get(desk.seats.remote())
+            publisher.running(seats.doing)
+            ray.get(desk.expect.remote(conductor.review(seats)))
             if stop.is_set():
                 conductor.stop()
             if conductor.stopping:
@@ -280,3 +303,4 @@ def _watching(conductor: Conductor, desk: Any, stop: threading.Event) -> Iterato
     finally:
         ended.set()
         thread.join()
+        publisher.running(())

@@ -14,6 +14,7 @@ import ray
 from autoopt.errors import AutooptError, FailureKind, StageError
 from autoopt.records import Candidate, Eliminated
 from autoopt.search.cluster import needs
+from autoopt.search.metrics import JobMetrics
 from autoopt.workers import process
 from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.stages.execute import Result, execute, find, note
@@ -40,6 +41,8 @@ class Place:
     logs: str
     meeting: str
     """Where a node's processes find the warmed parents that they share."""
+    metrics: JobMetrics
+    """Whose figures the stages' are."""
 
 
 class StoppedError(StageError):
@@ -57,7 +60,8 @@ def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     process.share(Path(place.meeting))
     try:
-        return execute(stage, place.setup, _store(place.store), Path(place.logs))
+        with place.metrics.holding(stage.role):
+            return execute(stage, place.setup, _store(place.store), Path(place.logs))
     except AutooptError as error:
         return error
 
@@ -68,8 +72,12 @@ def _store(root: str) -> LocalStore:
     return LocalStore(Path(root))
 
 
-def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable[[], bool]) -> Result:
+def run_stage(
+    stage: Stage, place: Place, store: LocalStore, must_stop: Callable[[], bool], name: str | None = None
+) -> Result:
     """The stage's result: from the store, or by a Ray task in a free slot. One computation of a key at a time.
+
+    ``name``: the task's in Ray's dashboard, see `autoopt.search.naming`; the stage's label by default.
 
     Raises:
         StageError: the stage failed, or (INTERRUPTED) the job stops.
@@ -87,7 +95,7 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
     with store.lock(stage.key, check):
         for pause_s in (*RETRY_AFTER_S, None):
             try:
-                result = _watch(_submit(stage, place), must_stop)
+                result = _watch(_submit(stage, place, name or stage.label), must_stop)
             except (
                 ray.exceptions.RayActorError,
                 ray.exceptions.WorkerCrashedError,
@@ -102,10 +110,10 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
     raise AssertionError
 
 
-def _submit(stage: Stage, place: Place) -> Any:
+def _submit(stage: Stage, place: Place, name: str) -> Any:
     # A Tune trial's placement group captures its child tasks unless they ask for the default strategy.
     return _run_stage.options(
-        name=stage.label,
+        name=name,
         resources=needs(stage.role, place.setup.cores),
         scheduling_strategy="DEFAULT",
     ).remote(stage, place)
