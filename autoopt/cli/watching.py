@@ -30,7 +30,8 @@ def add(commands: Any) -> None:
     cancel.add_argument("job", metavar="JOB", help="its name or folder")
     for parser, function in ((listed, _jobs), (status, _status), (watch, _watch), (cancel, _cancel)):
         add_results(parser)
-        parser.add_argument("--json", action="store_true", help="print JSON")
+        about = "print a line of JSON a change" if parser is watch else "print JSON"
+        parser.add_argument("--json", action="store_true", help=about)
         parser.set_defaults(run=function)
 
 
@@ -76,6 +77,8 @@ def _watch(given: argparse.Namespace) -> int:
     from autoopt.jobs import job
 
     found = job(given.job, given.results)
+    if given.json:
+        return _follow(found)
     try:
         with shown() as show:
             while not (state := found.state()).status.ended:
@@ -84,8 +87,28 @@ def _watch(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"{found.path} goes on; `autoopt cancel {shlex.quote(str(found.path))}` ends it", file=sys.stderr)
         return STOPPED
-    tell(found.result(), as_json=given.json)
+    tell(found.result(), as_json=False)
     return 0
+
+
+def _follow(found: Job) -> int:
+    """A line of JSON a change, the last one when it has ended. Its clock alone is none, or there would be a line every two seconds.
+
+    Raises:
+        JobError: it failed.
+    """
+    told = None
+    while True:
+        state = found.state()
+        change = (state.status, state.message, replace(state.progress, seconds_used=0.0, seconds_left=None))
+        if change != told:
+            told = change
+            print_json({"job": found.id, "folder": str(found.path), "state": state}, indent=None)
+        if state.status == "failed":
+            found.result()
+        if state.status.ended:
+            return 0
+        time.sleep(POLL_S)
 
 
 def _cancel(given: argparse.Namespace) -> int:

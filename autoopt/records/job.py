@@ -130,8 +130,10 @@ class Progress:
     """None where the budget is no time."""
     dashboard: str | None = None
     """The address of Ray's dashboard."""
+    job: str = ""
+    """The job's name."""
     running: tuple[str, ...] = ()
-    """The stages in flight, by the names that Ray's dashboard shows, without the job's."""
+    """The stages that are waited for, by the names that Ray's dashboard shows, without the job's `mark`."""
     reference: FrontEntry | None = None
     """What all others are compared with, on the front or not."""
     goal_met: bool = False

@@ -43,7 +43,7 @@ class Publisher:
         self._clock = clock
         self._on_progress = on_progress
         self._began = time.time()
-        self._progress = Progress()
+        self._progress = Progress(job=folder.path.name)
         self._prepared: Prepared | None = None
         self._exporter: Exporter | None = None
         self._rows: Sequence[Row] = ()
