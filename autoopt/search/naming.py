@@ -37,6 +37,10 @@ def stage_name(stage: Stage, candidate: Candidate | None) -> str:
     """The same without the job, and as long as it is."""
     if stage.kind == "technique":
         return _technique(stage, candidate)
+    if stage.kind == "teacher":
+        return f"teach samples {stage.params['start']} to {stage.params['stop']}"
+    if stage.kind == "original":
+        return f"original's outputs, {stage.name} split"
     return _verb(stage) + _network(candidate, _serves(stage, candidate))
 
 
@@ -53,10 +57,6 @@ def _technique(stage: Stage, candidate: Candidate | None) -> str:
 
 
 def _verb(stage: Stage) -> str:
-    if stage.kind == "teacher":
-        return f"teach samples {stage.params['start']} to {stage.params['stop']}"
-    if stage.kind == "original":
-        return f"original's outputs, {stage.name} split"
     if stage.kind == "measure" and stage.name == "test":
         return "confirm"
     return {"probe": "probe", "measure": "measure", "predict": "predict"}.get(stage.kind, f"{stage.kind} {stage.name}")
