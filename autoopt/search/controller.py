@@ -230,7 +230,8 @@ def _search(
     place, cores = start.place, start.place.setup.cores
     desk = (
         ray.remote(num_cpus=0)(TrainingDesk)
-        .options(name=f"training desk {folder.path.name}")
+        # Several calls a second would hide the stages in Ray's dashboard.
+        .options(name=f"training desk {folder.path.name}", enable_task_events=False)
         .remote(cores.trainers, deadline, spare=cores.spare_trainers)
     )
 

@@ -45,7 +45,7 @@ def test_a_candidates_stages_say_what_they_do_to_which_network() -> None:
     assert names(CANDIDATE) == [
         "student d=0.5",
         "structured pruning r=0.3",
-        "teach samples 0 to 3000",
+        "teach samples 0 to 8192",
         f"train {network} to 0.3 epochs",
         "teach samples 0 to 8192",
         "teach samples 8192 to 10000",
