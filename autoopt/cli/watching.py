@@ -35,7 +35,8 @@ def add(commands: Any) -> None:
     for parser, function in ((listed, _jobs), (status, _status), (watch, _watch), (cancel, _cancel), (logs, _logs)):
         add_results(parser)
         add_cluster(parser)
-        parser.add_argument("--json", action="store_true", help="print JSON")
+        about = "print a line of JSON a change" if parser is watch else "print JSON"
+        parser.add_argument("--json", action="store_true", help=about)
         parser.set_defaults(run=function)
 
 
@@ -87,6 +88,8 @@ def _watch(given: argparse.Namespace) -> int:
     from autoopt.cli.results import tell
 
     job = found(given)
+    if given.json:
+        return _follow(job)
     try:
         with shown() as show:
             while not (state := job.state()).status.ended:
@@ -95,8 +98,28 @@ def _watch(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"{job.reference} goes on; `autoopt cancel {job.reference}` ends it", file=sys.stderr)
         return STOPPED
-    tell(job.result(), as_json=given.json)
+    tell(job.result(), as_json=False)
     return 0
+
+
+def _follow(job: Job) -> int:
+    """A line of JSON a change, the last one when it has ended. Its clock alone is none, or there would be a line every two seconds.
+
+    Raises:
+        JobError: it failed.
+    """
+    told = None
+    while True:
+        state = job.state()
+        change = (state.status, state.message, replace(state.progress, seconds_used=0.0, seconds_left=None))
+        if change != told:
+            told = change
+            print_json({"job": job.id, **where(job), "state": state}, indent=None)
+        if state.status == "failed":
+            job.result()
+        if state.status.ended:
+            return 0
+        time.sleep(POLL_S)
 
 
 def _cancel(given: argparse.Namespace) -> int:

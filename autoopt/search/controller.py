@@ -20,6 +20,7 @@ from typing import Any
 
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
+from autoopt.records import Candidate
 from autoopt.records.job import Progress
 from autoopt.search import code
 from autoopt.search.budget import BudgetClock, parse_budget
@@ -27,9 +28,11 @@ from autoopt.search.bundling import Exporter
 from autoopt.search.cluster import Cluster, joined_cluster, local_cluster
 from autoopt.search.conductor import Conductor, Row, in_flight
 from autoopt.search.elimination import Judge
-from autoopt.search.groundwork import Groundwork
+from autoopt.search.groundwork import Groundwork, Runner
 from autoopt.search.history import History
 from autoopt.search.journal import open_journal
+from autoopt.search.metrics import JobMetrics, StageFeed
+from autoopt.search.naming import stage_name, task_name
 from autoopt.search.preparation import Prepared, engines_here, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
@@ -41,6 +44,7 @@ from autoopt.space import parse_space
 from autoopt.workers import process
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.node import Hardware, Node, meeting_named, share_cores
+from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store import Store, address_of, open_store
 
@@ -99,6 +103,9 @@ class _Start:
     store: Store
     place: Any
     cluster: Cluster
+    run: Runner
+    """Runs a stage that no candidate's trial asks for."""
+    feed: StageFeed
 
 
 @contextmanager
@@ -106,7 +113,6 @@ def _on_this_machine(
     folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
 ) -> Iterator[_Start]:
     """A cluster of the job's own. The task is prepared, and the reference measured, while Ray starts."""
-    del publisher  # it has said all that there is
     spec = folder.spec()
     root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
@@ -117,12 +123,13 @@ def _on_this_machine(
     def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
         return {node.kind: node.hardware}, engines_here(folder.logs / "look_at_engines.log")
 
-    def prepare() -> tuple[Prepared, Groundwork]:
+    def prepare() -> tuple[Prepared, Groundwork, StageFeed]:
         prepared = prepare_job(spec, folder, space_file, root, look)
         by_all = confirms_by_all(clock, prepared.task)
-        groundwork = Groundwork(prepared, node, store, folder.logs, stop, confirms_by_all=by_all)
+        feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
+        groundwork = Groundwork(prepared, node, store, folder.logs, stop, confirms_by_all=by_all, ran=feed.ran_here)
         groundwork.start()
-        return prepared, groundwork
+        return prepared, groundwork, feed
 
     with _meeting(meeting, own=True), ThreadPoolExecutor(1) as pool:
         pending = pool.submit(prepare)
@@ -131,8 +138,9 @@ def _on_this_machine(
             from autoopt.search import trial  # noqa: F401
             from autoopt.search.remote import Place
 
-            prepared, groundwork = pending.result()
-            yield _Start(prepared, groundwork, store, Place(prepared.setup, root, str(folder.logs)), cluster)
+            prepared, groundwork, feed = pending.result()
+            place = Place(prepared.setup, root, str(folder.logs), feed.metrics, job=folder.path.name)
+            yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
 
 
 @contextmanager
@@ -165,15 +173,45 @@ def _on_a_cluster(
         with _meeting(Node.here().meeting_of(str(folder.path))):
             prepared = prepare_job(spec, folder, space_file, root, look)
         by_all = confirms_by_all(clock, prepared.task)
+        feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
         groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
         places = {
             *filter(None, [spec.options.get("code")]),
             *code.named_by(prepared.task.manifest.imports, os.getuid()),
         }
         place = Place(
-            prepared.setup, root, str(folder.logs), job=folder.path.name, shared=True, code=tuple(sorted(places))
+            prepared.setup,
+            root,
+            str(folder.logs),
+            feed.metrics,
+            job=folder.path.name,
+            shared=True,
+            code=tuple(sorted(places)),
         )
-        yield _Start(prepared, groundwork, store, place, cluster)
+        yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
+
+
+def _begun(
+    prepared: Prepared,
+    groundwork: Groundwork,
+    store: Store,
+    place: Any,
+    cluster: Cluster,
+    publisher: Publisher,
+    feed: StageFeed,
+) -> _Start:
+    """All that stands, with the way to run a stage for nobody's trial: it is named, told, and counted."""
+    from autoopt.search.remote import run_stage
+
+    def run(stage: Stage, candidate: Candidate | None, must_stop: Callable[[], bool]) -> Result:
+        name = task_name(stage, candidate, place.job)
+        with publisher.doing(stage_name(stage, candidate)):
+            result = run_stage(stage, place, store, must_stop, name)
+        feed.ran(result.run)
+        return result
+
+    publisher.measure(feed.metrics)
+    return _Start(prepared, groundwork, store, place, cluster, run, feed)
 
 
 @contextmanager
@@ -205,32 +243,40 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
 
     def told(rows: Sequence[Row]) -> None:
         history.learn(rows)
+        start.feed.told(rows)
         publisher.told(rows)
 
     capacity = start.cluster.capacity(folder.path.name)
     conductor = Conductor(study, prepared.setup.reference, search_clock, told, capacity, replays=bool(known))
+    start.feed.skip(conductor.outcomes())
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
     publisher.start(prepared, exporter, start.cluster.dashboard, conductor.outcomes())
     publisher.phase("searching")
     if search_clock.exhausted(len(conductor.outcomes())):
         start.groundwork.reference()
     else:
-        _search(conductor, start, folder, options, deadline, new=not known)
+        _search(conductor, start, folder, options, deadline, publisher, new=not known)
     conductor.check()
     front = publisher.front()
     stopped = options.stop.is_set()
     if front is not None and not stopped:
         publisher.phase("confirming")
-        confirm(
-            front, folder, start.place, store, prepared.task.splits["test"], options.stop.is_set, lambda: clock.left_s
-        )
+        size = prepared.task.splits["test"]
+        confirm(front, folder, start.place, store, start.run, size, options.stop.is_set, lambda: clock.left_s)
         publisher.told(conductor.outcomes())
     publisher.phase("reporting")
     return publisher.finish(complete=not stopped)
 
 
 def _search(
-    conductor: Conductor, start: _Start, folder: JobFolder, options: Options, deadline: float | None, *, new: bool
+    conductor: Conductor,
+    start: _Start,
+    folder: JobFolder,
+    options: Options,
+    deadline: float | None,
+    publisher: Publisher,
+    *,
+    new: bool,
 ) -> None:
     """Run Tune until the budget is used or the job is stopped; ``new``: no earlier job is known."""
     import ray
@@ -239,7 +285,6 @@ def _search(
 
     from autoopt.search import coordinators
     from autoopt.search.desk import TrainingDesk
-    from autoopt.search.remote import run_stage
     from autoopt.search.searcher import ConductorSearcher
     from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
 
@@ -247,7 +292,8 @@ def _search(
     capacity = cluster.capacity(name)
     desk = (
         ray.remote(num_cpus=0)(TrainingDesk)
-        .options(name=f"training desk {name}", resources=cluster.at_home)
+        # Several calls a second would hide the stages in Ray's dashboard.
+        .options(name=f"training desk {name}", resources=cluster.at_home, enable_task_events=False)
         .remote(capacity.trainers, deadline, spare=capacity.spare)
     )
 
@@ -265,13 +311,10 @@ def _search(
     def settled() -> bool:
         return bool(ray.get(desk.settled.remote()))
 
-    def run(stage: Stage, must_stop: Callable[[], bool]) -> object:
-        return run_stage(stage, place, start.store, must_stop)
-
-    background = start.groundwork.beside(run, begin, conductor.abort, trains, settled, new=new)
+    background = start.groundwork.beside(start.run, begin, conductor.abort, trains, settled, new=new)
     most = in_flight(capacity) * (1 if cluster.own else GROWS)
     resources = {"cpu": TRIAL_CPUS, **cluster.at_home}
-    with _watching(conductor, desk, employ, options.stop), background, coordinators.kept(most):
+    with _watching(conductor, desk, employ, options.stop, publisher), background, coordinators.kept(most):
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), resources),
             tune_config=tune.TuneConfig(
@@ -295,7 +338,9 @@ def _search(
 
 
 @contextmanager
-def _watching(conductor: Conductor, desk: Any, employ: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+def _watching(
+    conductor: Conductor, desk: Any, employ: Callable[[], None], stop: threading.Event, publisher: Publisher
+) -> Iterator[None]:
     """Beside Tune's loop: teach the desk what the front has become, hear who is there, pass a stop on to it, count the nodes."""
     import ray
 
@@ -316,7 +361,9 @@ def _watching(conductor: Conductor, desk: Any, employ: Callable[[], None], stop:
             if time.monotonic() >= count_at:
                 count_at = time.monotonic() + COUNT_S
                 employ()
-            ray.get(desk.expect.remote(conductor.review(ray.get(desk.seats.remote()))))
+            seats = ray.get(desk.seats.remote())
+            publisher.running(seats.doing)
+            ray.get(desk.expect.remote(conductor.review(seats)))
             if stop.is_set():
                 conductor.stop()
             if conductor.stopping:
@@ -331,3 +378,4 @@ def _watching(conductor: Conductor, desk: Any, employ: Callable[[], None], stop:
     finally:
         ended.set()
         thread.join()
+        publisher.running(())

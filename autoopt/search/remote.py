@@ -20,6 +20,7 @@ from autoopt.records.hardware import named
 from autoopt.search import code
 from autoopt.search.cluster import KIND, alive_kinds
 from autoopt.search.commons import Shared
+from autoopt.search.metrics import JobMetrics
 from autoopt.workers import process
 from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.node import Node
@@ -50,6 +51,8 @@ class Place:
     store: str = field(repr=False)
     """Its address, which may hold a password."""
     logs: str
+    metrics: JobMetrics
+    """Whose figures the stages' are."""
     job: str = ""
     """The job's name, among others of a shared cluster."""
     shared: bool = False
@@ -79,7 +82,8 @@ def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
     try:
         code.settle(place.code)
-        return execute(stage, place.setup, open_store(place.store), Path(place.logs), node)
+        with place.metrics.holding(stage.role):
+            return execute(stage, place.setup, open_store(place.store), Path(place.logs), node)
     except AutooptError as error:
         # For who looks at the task in Ray's dashboard.
         print(f"{stage.label}: {error}\n{getattr(error, 'log', '')}")
@@ -91,8 +95,12 @@ def _node() -> Node:
     return Node.here()
 
 
-def run_stage(stage: Stage, place: Place, store: Store, must_stop: Callable[[], bool]) -> Result:
+def run_stage(
+    stage: Stage, place: Place, store: Store, must_stop: Callable[[], bool], name: str | None = None
+) -> Result:
     """The stage's result: from the store, or by a Ray task in a free slot. One computation of a key at a time.
+
+    ``name``: the task's in Ray's dashboard, see `autoopt.search.naming`; the stage's label by default.
 
     Raises:
         StageError: the stage failed, or (INTERRUPTED) the job stops.
@@ -115,7 +123,7 @@ def run_stage(stage: Stage, place: Place, store: Store, must_stop: Callable[[], 
 
         for retries, pause_s in enumerate((*RETRY_AFTER_S, None)):
             try:
-                result = _watch(_submit(stage, place), stage, alive)
+                result = _watch(_submit(stage, place, name or stage.label), stage, alive)
             except _NODE_FAULTS as error:
                 if pause_s is None:
                     raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
@@ -150,11 +158,11 @@ def _pause(seconds: float, alive: Callable[[], None]) -> None:
         time.sleep(min(left, POLL_S))
 
 
-def _submit(stage: Stage, place: Place) -> Any:
+def _submit(stage: Stage, place: Place, name: str) -> Any:
     # A Tune trial's placement group captures its child tasks unless they ask for the default strategy.
     kind = stage.kind_of_node
     return _run_stage.options(
-        name=stage.label,
+        name=name,
         resources={stage.role: 1} if kind is None else place.setup.hardware[kind].needs(stage.role),
         label_selector=None if kind is None else {KIND: kind},
         scheduling_strategy="DEFAULT",

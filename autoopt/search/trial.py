@@ -14,6 +14,7 @@ from ray import tune
 from autoopt.errors import StoreError
 from autoopt.records import Candidate, Outcome, from_json, outcome_to_json, to_json
 from autoopt.records.outcome import Eliminated, Failed, Measured, outcome_name
+from autoopt.search.naming import stage_name, task_name
 from autoopt.search.remote import DeskGate, HardwareGoneError, Place, StoppedError, run_stage
 from autoopt.workers.entry import Postponed, evaluate
 from autoopt.workers.stages import plan
@@ -68,14 +69,17 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         }
 
     def _run(self, candidate: Candidate) -> Any:
-        def must_stop() -> bool:
-            return bool(ray.get(self._desk.heartbeat.remote(candidate.id)))
-
         def settled() -> bool:
             return bool(ray.get(self._desk.settled.remote()))
 
         def run(stage: Stage) -> Result:
-            return run_stage(placed(stage, candidate, settled), self._place, self._store, must_stop)
+            doing = stage_name(stage, candidate)
+
+            def must_stop() -> bool:
+                return bool(ray.get(self._desk.heartbeat.remote(candidate.id, doing)))
+
+            name = task_name(stage, candidate, self._place.metrics.job)
+            return run_stage(placed(stage, candidate, settled), self._place, self._store, must_stop, name)
 
         return run
 
