@@ -87,12 +87,13 @@ class Groundwork:
             self._reference.set_result(None)
 
     def reference(self) -> None:
-        """Wait until it has been measured, or until the job stops; on a shared cluster, `beside` measures it.
+        """Wait until it has been measured, or until the job stops. On a shared cluster only what `beside` has begun is waited for.
 
         Raises:
             AutooptError: it could not be measured.
         """
-        self._reference.result()
+        if self._node is not None or self._runner is not None:
+            self._reference.result()
 
     def _lay_reference(self, run: Callable[[Stage, Candidate], None]) -> None:
         setup = self._setup
