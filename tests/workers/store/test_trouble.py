@@ -60,7 +60,6 @@ MEANINGS = {
                 "PermanentRedirect",
                 "AuthorizationHeaderMalformed",
                 "NotImplemented",
-                "MethodNotAllowed",
             ],
         ),
         botocore.exceptions.ParamValidationError(report="Invalid bucket name"),
