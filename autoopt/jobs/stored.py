@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoopt.errors import JobError
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from autoopt.search.results import Row
     from autoopt.task import PreparedTask
     from autoopt.workers.stages.setup import Setup
-    from autoopt.workers.store.local import LocalStore
+    from autoopt.workers.store import Store
 
 
 def stored_front(folder: JobFolder) -> Front | None:
@@ -81,9 +80,7 @@ def open_task(folder: JobFolder) -> PreparedTask | None:
     return None if place is None else PreparedTask.open(place)
 
 
-def _store(folder: JobFolder) -> LocalStore:
-    from autoopt.search.controller import default_store
-    from autoopt.workers.store.local import LocalStore
+def _store(folder: JobFolder) -> Store:
+    from autoopt.workers.store import default_store, open_store
 
-    named = folder.spec().store
-    return LocalStore(Path(named) if named else default_store())
+    return open_store(folder.spec().store or default_store())
