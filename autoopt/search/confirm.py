@@ -26,7 +26,7 @@ from autoopt.search.reserve import REPORT_S, cost_s, samples_for
 from autoopt.search.results import read_confirmed, write_confirmed
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store
 
 logger = logging.getLogger(__name__)
 # What stands in for a pick that does not hold on unseen data; and beside the front, what is nearly on it, for the same reason.
@@ -81,7 +81,7 @@ def confirm(
     front: Front,
     folder: JobFolder,
     place: Place,
-    store: LocalStore,
+    store: Store,
     size: int,
     must_stop: Callable[[], bool],
     left_s: Callable[[], float | None] = lambda: None,

@@ -43,7 +43,7 @@ from autoopt.space import parse_space
 from autoopt.workers import process
 from autoopt.workers.stages.setup import share_cores
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store, default_store, open_store
 
 # Candidates in flight: one is timed, some are built, a few need no training; for each that trains others wait at the desk
 # (`QUEUE_A_TRAINER`), so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
@@ -108,7 +108,7 @@ class _Start:
 
     prepared: Prepared
     groundwork: Groundwork
-    store: LocalStore
+    store: Store
     place: Any
     dashboard: str
 
@@ -118,9 +118,9 @@ def _started(folder: JobFolder, clock: BudgetClock, stop: threading.Event) -> It
     """The task is prepared in its own process, and the reference measured, while Ray starts."""
     spec = folder.spec()
     cores = share_cores(spec.options.get("lane_cores"))
-    root = Path(spec.store) if spec.store else default_store()
+    root = spec.store or default_store()
     space_file = parse_space(spec.space_text, spec.space)
-    store = LocalStore(root)
+    store = open_store(root)
 
     def prepare() -> tuple[Prepared, Groundwork]:
         prepared = prepare_job(spec, folder, space_file, root, cores)
@@ -137,16 +137,8 @@ def _started(folder: JobFolder, clock: BudgetClock, stop: threading.Event) -> It
             from autoopt.search.remote import Place
 
             prepared, groundwork = pending.result()
-            place = Place(prepared.setup, str(root), str(folder.logs), str(meeting_of(folder)))
+            place = Place(prepared.setup, root, str(folder.logs), str(meeting_of(folder)))
             yield _Start(prepared, groundwork, store, place, dashboard)
-
-
-def default_store() -> Path:
-    """The user's own: ``$AUTOOPT_STORE``, else ``~/.cache/autoopt/store``."""
-    named = os.environ.get("AUTOOPT_STORE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "autoopt" / "store"
 
 
 def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publisher, clock: BudgetClock) -> Front | None:

@@ -35,14 +35,14 @@ class Prepared:
     setup: Setup
 
 
-def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: Path, cores: Cores) -> Prepared:
+def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: str, cores: Cores) -> Prepared:
     """Prepare the task, look at the engines, resolve the space.
 
     Raises:
         TaskError, SpaceError: what was given cannot be used.
     """
     limits = Limits(timeout_s=PREPARE_LIMIT_S, memory_bytes=None, cores=None, threads=1)
-    request = {"task": spec.task, "folder": str(folder.path), "store": str(store)}
+    request = {"task": spec.task, "folder": str(folder.path), "store": store}
     answer = _call("prepare_task", request, limits, folder)
     if "user_error" in answer:
         raise TaskError(answer["user_error"])
@@ -102,7 +102,7 @@ def prepare_task(request: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own: load the user's task, check it, write its arrays into the store."""
     from autoopt.task import TaskRef, load_task, prepare
     from autoopt.task.imports import Imports
-    from autoopt.workers.store.local import LocalStore
+    from autoopt.workers.store import open_store
 
     folder = JobFolder(Path(request["folder"]))
     given = request["task"]
@@ -110,7 +110,7 @@ def prepare_task(request: dict[str, Any]) -> dict[str, Any]:
         imports = from_json(Imports, folder.spec().options.get("imports", {}))
         given = TaskRef(str(folder.task_pickle), None, imports)
     try:
-        prepared = prepare(load_task(given), LocalStore(Path(request["store"])), progress=print)
+        prepared = prepare(load_task(given), open_store(request["store"]), progress=print)
     except TaskError as error:
         return {"user_error": str(error)}
     return {"folder": str(prepared.folder)}

@@ -19,7 +19,7 @@ from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.stages.execute import Result, execute, find, note
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store, open_store
 
 if TYPE_CHECKING:
     from autoopt.search.desk import Answer
@@ -63,12 +63,12 @@ def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
 
 
 @cache
-def _store(root: str) -> LocalStore:
+def _store(root: str) -> Store:
     """One for the process: it verifies each artifact once, which takes a fifth of a second for a large task."""
-    return LocalStore(Path(root))
+    return open_store(root)
 
 
-def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable[[], bool]) -> Result:
+def run_stage(stage: Stage, place: Place, store: Store, must_stop: Callable[[], bool]) -> Result:
     """The stage's result: from the store, or by a Ray task in a free slot. One computation of a key at a time.
 
     Raises:

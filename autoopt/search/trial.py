@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,7 +18,7 @@ from autoopt.workers.entry import Postponed, evaluate
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.stage import Role, Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import open_store
 
 # A trial waits nearly all the time. Zero is refused by Tune's placement groups.
 TRIAL_CPUS = 0.001
@@ -33,7 +32,7 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self.config = config
         self._place = place
         self._desk = desk
-        self._store = LocalStore(Path(place.store))
+        self._store = open_store(place.store)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another candidate in the same process: a new one costs a second."""
