@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoopt.errors import TaskError
+from autoopt.cluster.nodes import NodeView, nodes
+from autoopt.errors import ClusterError, SpaceError, TaskError
+from autoopt.jobfolder import JobSpec
 from autoopt.jobs.clustered import ClusterJob, check_study
 from autoopt.jobs.execute import Extras
 from autoopt.jobs.gateway import reach
 from autoopt.jobs.specify import new_spec
+from autoopt.space import parse_space
+from autoopt.space.kinds import missing_kinds, no_such_hardware
 from autoopt.workers.store import default_store, masked
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ def send(
     gateway, code = reach(asked["address"]), asked.get("code")
     asked = {**asked, "address": gateway.address, "store": asked.get("store") or default_store()}
     spec, loaded = new_spec(task, space, budget, name=name, asked=asked, import_task=False)
+    _check_nodes(nodes(gateway.address), spec)
     assert spec.store is not None, "it has just been given"
     store, pickle = spec.store, None
     check_study(None, store)
@@ -55,6 +60,28 @@ def send(
     job = ClusterJob(gateway, spec.name, store, Path(results))
     job.submit(spec, folder, None, pickle, extras)
     return job
+
+
+def _check_nodes(nodes: Sequence[NodeView], spec: JobSpec) -> None:
+    """See that the nodes can do what is asked: the driver would say the same, a minute later.
+
+    Raises:
+        ClusterError: a node has another version of autoopt, or there is none that can measure.
+        SpaceError: the space names hardware that no node is of.
+    """
+    alive = [node for node in nodes if node.alive]
+    for node in alive:
+        if node.autoopt and node.autoopt != spec.version:
+            message = (
+                f"the node {node.address} has autoopt {node.autoopt}, and this client {spec.version}; install the same on all "
+                "(`autoopt doctor --address` compares them)"
+            )
+            raise ClusterError(message)
+    kinds = {node.kind for node in alive if node.lane is not None and node.lane.total}
+    file = parse_space(spec.space_text, spec.space)
+    missing = missing_kinds(file, kinds)
+    if missing and not spec.options.get("wait"):
+        raise SpaceError(no_such_hardware(file.name, missing, kinds))
 
 
 def _folder(code: str | Path) -> Path:
