@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         SpaceError,
         StageError,
         StoreError,
+        StudyError,
         TaskError,
         UserError,
     )
@@ -48,6 +49,7 @@ __all__ = [
     "SpaceError",
     "StageError",
     "StoreError",
+    "StudyError",
     "Task",
     "TaskError",
     "UserError",

@@ -10,7 +10,8 @@
     │   ├── JobError            no such job, or not in a state that allows this
     │   └── BundleError         a bundle that is damaged, not a bundle, or needs an engine that is not here
     ├── StageError              a stage failed; becomes the candidate's outcome (its ``kind`` is a `FailureKind`)
-    └── StoreError              the store cannot be read or written (disk full, no rights); the job stops and can be resumed
+    ├── StoreError              the store cannot be read or written (disk full, no rights); the job stops and can be resumed
+    └── StudyError              the study's database cannot be used; a job that runs stops and can be resumed
 
 A `UserError` says three things: what was given, what is allowed, and what to do next.
 """
@@ -50,6 +51,10 @@ class BundleError(UserError):
 
 class StoreError(AutooptError):
     """The store cannot be read or written. The job stops cleanly and can be resumed."""
+
+
+class StudyError(AutooptError):
+    """The study's database cannot be reached, read or written. A job that runs stops cleanly and can be resumed."""
 
 
 class FailureKind(StrEnum):

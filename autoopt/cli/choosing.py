@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json
-from autoopt.cli.searching import add_results
+from autoopt.cli.searching import add_results, add_study
 from autoopt.errors import JobError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def add(commands: Any) -> None:
     export.add_argument("-o", "--out", metavar="DIR", required=True, help="the folder to write")
     for parser in (report, pick, export):
         add_results(parser)
+        add_study(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -45,7 +46,7 @@ def _report(given: argparse.Namespace) -> int:
     from autoopt.jobs import job
     from autoopt.jobs.report import rewrite_report
 
-    path = rewrite_report(job(given.job, given.results).folder)
+    path = rewrite_report(job(given.job, given.results).folder, given.study)
     if given.json:
         print_json({"report": str(path)})
     else:
@@ -58,7 +59,7 @@ def _pick(given: argparse.Namespace) -> int:
     from autoopt.jobs import job
 
     goals = {name: getattr(given, name) for name in (goal.strip("-").replace("-", "_") for goal in _GOALS)}
-    picked = _front(job(given.job, given.results)).pick(**goals)
+    picked = _front(job(given.job, given.results, given.study)).pick(**goals)
     if given.json:
         print_json(pick_data(picked))
     else:
@@ -69,7 +70,7 @@ def _pick(given: argparse.Namespace) -> int:
 def _export(given: argparse.Namespace) -> int:
     from autoopt.jobs import job
 
-    front = _front(job(given.job, given.results))
+    front = _front(job(given.job, given.results, given.study))
     config = front.recommended.config if given.id is None else _named(front, given.id)
     if front.exporter is None:
         message = f"the store no longer has the task of {given.job}; run the job again under another name"

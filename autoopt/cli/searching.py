@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 RESULTS = "results"
+ALLOWED = "postgresql+psycopg://user@host/database, sqlite:///file.db"
+AGAIN = (
+    "of the job's study, where it is in a database whose password is not in $AUTOOPT_STUDY, $PGPASSWORD or ~/.pgpass "
+    "(the process list shows what is given here, not those)"
+)
 
 
 def add(commands: Any) -> None:
@@ -29,11 +34,15 @@ def add(commands: Any) -> None:
         parser.add_argument("--budget", default="10m", help='"10m", "60 candidates" or "1h, 200" (default: 10m)')
         parser.add_argument("--name", help="the job's name (default: made from task, space and time)")
         parser.add_argument("--store", help="the artifact store's folder (default: $AUTOOPT_STORE, else your cache)")
+        add_study(
+            parser, f"a database for the search's memory: {ALLOWED} (default: $AUTOOPT_STUDY, else the job's folder)"
+        )
         parser.add_argument("--scenario", choices=("single_stream", "offline"), help="default: as the space says")
         parser.add_argument("--seed", type=int, default=0, help="of sampling and training (default: 0)")
     resume = commands.add_parser("resume", help="let a job go on that was stopped, here")
     resume.add_argument("job", metavar="JOB", help="its name or folder")
     resume.add_argument("--budget", help="a larger budget, for a job that has used its own")
+    add_study(resume)
     resume.add_argument("--background", action="store_true", help="return at once")
     for parser, function in ((run, _run), (submit, _submit), (resume, _resume)):
         add_results(parser)
@@ -46,10 +55,15 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", default=RESULTS, help="the folder of all jobs (default: results)")
 
 
+def add_study(parser: argparse.ArgumentParser, about: str = AGAIN) -> None:
+    """Declare where the study is."""
+    parser.add_argument("--study", metavar="URL", help=about)
+
+
 def _asked(given: argparse.Namespace) -> dict[str, Any]:
     return {
         name: getattr(given, name)
-        for name in ("task", "space", "budget", "name", "results", "store", "scenario", "seed")
+        for name in ("task", "space", "budget", "name", "results", "store", "study", "scenario", "seed")
     }
 
 
@@ -73,7 +87,7 @@ def _resume(given: argparse.Namespace) -> int:
     from autoopt.cli.live import shown
     from autoopt.jobs import go_on, job
 
-    found = job(given.job, given.results)
+    found = job(given.job, given.results, given.study)
     if given.background:
         _tell_submitted(found.resume(budget=given.budget), given)
         return 0

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json, print_table
-from autoopt.cli.searching import STOPPED, add_results
+from autoopt.cli.searching import STOPPED, add_results, add_study
 
 if TYPE_CHECKING:
     from autoopt.jobfolder import JobState
@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
     status.add_argument("job", metavar="JOB", nargs="?", help="its name or folder")
     watch = commands.add_parser("watch", help="show a job's progress until it ends; Ctrl-C leaves it running")
     watch.add_argument("job", metavar="JOB", help="its name or folder")
+    add_study(watch)
     cancel = commands.add_parser("cancel", help="end a job, its best so far on disk")
     cancel.add_argument("job", metavar="JOB", help="its name or folder")
     for parser, function in ((listed, _jobs), (status, _status), (watch, _watch), (cancel, _cancel)):
@@ -75,7 +76,7 @@ def _watch(given: argparse.Namespace) -> int:
     from autoopt.cli.results import tell
     from autoopt.jobs import job
 
-    found = job(given.job, given.results)
+    found = job(given.job, given.results, given.study)
     try:
         with shown() as show:
             while not (state := found.state()).status.ended:

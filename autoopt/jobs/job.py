@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,8 @@ class Job:
     """One search."""
 
     folder: JobFolder
+    study: str | None = field(default=None, repr=False, compare=False)
+    """The URL of its study with the password, if that was given; see `autoopt.job`."""
 
     @property
     def id(self) -> str:
@@ -89,10 +91,14 @@ class Job:
 
     @property
     def front(self) -> Front | None:
-        """The best so far, from the study on disk; None until the reference has been measured."""
+        """The best so far, as the study has it; None until the reference has been measured.
+
+        Raises:
+            UserError, StudyError: the study is in a database that cannot be used, or its password is not known here.
+        """
         from autoopt.jobs.stored import stored_front
 
-        return stored_front(self.folder)
+        return stored_front(self.folder, self.study)
 
     def logs(self, *, follow: bool = False) -> Iterator[str]:
         """The lines of its log; with ``follow`` until it has ended."""
@@ -172,11 +178,11 @@ class Job:
 
         Raises:
             JobError: it runs, or is done and was given no larger budget.
+            UserError, StudyError: the database of its study cannot be used, or its password is not known here.
         """
         from autoopt.jobs.submit import make_ready
 
-        make_ready(self.folder, budget)
-        launch.start(self.folder)
+        launch.start(self.folder, make_ready(self.folder, budget, self.study))
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from autoopt.records import to_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from autoopt.search.study_url import StudyUrl
     from autoopt.space import SpaceFile
     from autoopt.task import LoadedTask, Task
 
@@ -39,11 +41,12 @@ def new_folder(
         budget: likewise.
         name: the folder's; made from task, space and time where None.
         results: the folder of all jobs.
-        asked: more fields of `JobSpec`: scenario, seed, store, options.
+        asked: more fields of `JobSpec`: scenario, seed, store, options; and its ``study``, a `StudyUrl` or None.
         import_task: whether a task's file is imported now, to see that it can be.
 
     Raises:
         UserError: the task, the space or the budget cannot be used, or the name is taken.
+        StudyError: the study's database cannot be used.
     """
     from autoopt.search.budget import parse_budget
 
@@ -51,6 +54,7 @@ def new_folder(
     file = _space(space, asked.get("scenario"))
     reference, loaded = _task(task, import_task=import_task)
     path = Path(results).absolute() / _checked(name or _invented(reference, loaded, file.name))
+    study: StudyUrl | None = asked.get("study")
     options = dict(asked.get("options", {}))
     if loaded is not None and loaded.ref is None:
         options["imports"] = to_json(loaded.imports)
@@ -63,13 +67,17 @@ def new_folder(
         scenario=asked.get("scenario"),
         seed=asked.get("seed", 0),
         store=_store(asked.get("store")),
+        study=None if study is None else study.shown,
         options=options,
         created_at=now(),
         version=metadata.version("autoopt"),
     )
     folder = create(path, spec)
-    if loaded is not None and loaded.ref is None:
-        _pickle(loaded, folder)
+    try:
+        _fill(folder, loaded, study)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)  # a job without a task or a study is none
+        raise
     return folder
 
 
@@ -115,16 +123,15 @@ def _task(task: str | Path | Task, *, import_task: bool) -> tuple[str, LoadedTas
     return f"{loaded.ref.path}:{loaded.ref.attribute}", loaded
 
 
-def _pickle(loaded: LoadedTask, folder: JobFolder) -> None:
-    import shutil
+def _fill(folder: JobFolder, loaded: LoadedTask | None, study: StudyUrl | None) -> None:
+    if loaded is not None and loaded.ref is None:
+        from autoopt.task import save_task
 
-    from autoopt.task import save_task
-
-    try:
         save_task(loaded, folder.task_pickle)
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)  # a job without a task is none
-        raise
+    if study is not None:
+        from autoopt.search.storage import begin_study
+
+        begin_study(study, folder.path.name)
 
 
 def _store(given: object) -> str | None:

@@ -54,6 +54,8 @@ class JobSpec:
     seed: int = 0
     store: str | None = None
     """The store's folder or URL; None is the user's default one."""
+    study: str | None = None
+    """The URL of the study's database, passwords masked; None is a journal in the job's folder."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else was given, as JSON values."""
     created_at: str = ""
