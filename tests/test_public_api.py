@@ -21,6 +21,7 @@ PUBLIC = [
     "SpaceError",
     "StageError",
     "StoreError",
+    "StudyError",
     "Task",
     "TaskError",
     "UserError",

@@ -16,6 +16,7 @@ from autoopt.jobs.clustered import ClusterJob, check_study
 from autoopt.jobs.execute import Extras
 from autoopt.jobs.gateway import reach
 from autoopt.jobs.specify import new_spec
+from autoopt.search.study_url import StudyUrl
 from autoopt.space import parse_space
 from autoopt.space.kinds import missing_kinds, no_such_hardware
 from autoopt.workers.store import default_store, masked
@@ -48,7 +49,8 @@ def send(
     _check_nodes(nodes(gateway.address), spec)
     assert spec.store is not None, "it has just been given"
     store, pickle = spec.store, None
-    check_study(None, store)
+    study: StudyUrl | None = asked.get("study")
+    check_study(study, store)
     if loaded is not None and loaded.ref is None:
         pickle = _pickled(loaded)
         folder = None if code is None else _folder(code)
@@ -58,7 +60,7 @@ def send(
         spec = replace(spec, task=f"{_inside(Path(file), folder)}:{attribute}")
     spec = replace(spec, store=masked(store))
     job = ClusterJob(gateway, spec.name, store, Path(results))
-    job.submit(spec, folder, None, pickle, extras)
+    job.submit(spec, folder, study, pickle, extras)
     return job
 
 
