@@ -11,6 +11,7 @@ PUBLIC = [
     "AutooptError",
     "BudgetError",
     "BundleError",
+    "ClusterError",
     "Config",
     "Front",
     "Job",

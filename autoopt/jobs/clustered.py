@@ -161,7 +161,9 @@ class ClusterJob(Job):
             self._begin(spec, folder, known_study(spec.study, self.study))
         return self
 
-    def submit(self, spec: JobSpec, code: Path | None, study: StudyUrl | None, pickle: bytes | None, extras: Extras) -> None:
+    def submit(
+        self, spec: JobSpec, code: Path | None, study: StudyUrl | None, pickle: bytes | None, extras: Extras
+    ) -> None:
         """Begin it.
 
         Args:
