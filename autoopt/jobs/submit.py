@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -231,7 +232,9 @@ def find(
     if isinstance(job, ClusterJob | LocalJob):
         return job if study is None else replace(job, study=study)
     assert not isinstance(job, Job), "there are two kinds"
-    for path in (Path(job), Path(results) / job) if address is None else ():
+    # What is written as a path is one, also for who has named a cluster in the environment.
+    here = (Path(job), Path(results) / job) if address is None else (Path(job),) if os.sep in str(job) else ()
+    for path in here:
         folder = JobFolder(path.absolute())
         if folder.exists():
             return _of_folder(folder, results, study, store)

@@ -93,7 +93,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     begun = _on_this_machine if spec.address is None else _on_a_cluster
     try:
         with begun(folder, publisher, clock, options.stop) as start:
-            return _run(folder, options, start, publisher, clock)
+            return None if start is None else _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
 
@@ -150,8 +150,11 @@ def _on_this_machine(
 @contextmanager
 def _on_a_cluster(
     folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
-) -> Iterator[_Start]:
-    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers."""
+) -> Iterator[_Start | None]:
+    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers.
+
+    Yields None where the job was stopped while it waited for hardware.
+    """
     spec = folder.spec()
     root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
@@ -161,12 +164,15 @@ def _on_a_cluster(
         from autoopt.search.remote import Place
 
         with clock.paused():
-            require_hardware(
+            there = require_hardware(
                 space_file,
                 wait=bool(spec.options.get("wait")),
                 waiting=lambda missing: publisher.phase(f"waiting for {missing}"),
                 stopped=stop.is_set,
             )
+        if not there:
+            yield None
+            return
         publisher.phase("preparing")
         pending = pool.submit(look_at_nodes)
 
