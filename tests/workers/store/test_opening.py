@@ -138,6 +138,12 @@ def test_an_unreachable_endpoint_is_told_within_seconds(s3: S3Place) -> None:
         check_store(s3.url.replace(s3.server.endpoint, "http://no-such-host.invalid"))
 
 
+def test_a_secret_in_a_clients_own_words_is_not_shown() -> None:
+    told = r"cannot be used as a store: Invalid endpoint: http://user:\*\*\*@no!host; look at its address and options$"
+    with pytest.raises(UserError, match=told):
+        check_store("s3://bucket/p?endpoint_url=http://user:topsecret@no!host")
+
+
 def test_a_missing_bucket_is_told_by_the_check(s3: S3Place) -> None:
     with pytest.raises(UserError, match=r"has no such bucket or folder: .*create it, or name another$"):
         check_store(s3.server.url("nobodys-bucket"))

@@ -19,7 +19,9 @@ import pytest
 from places import SECRET, FileServerPlace, Place, S3Place, key, publish
 
 from autoopt.errors import StoreError
-from autoopt.workers.store import RemoteStore, remote
+from autoopt.workers.store import RemoteStore, checksums, remote
+from autoopt.workers.store.artifacts import DamagedError, RemoteArtifacts
+from autoopt.workers.store.folder import RemoteFolder
 
 
 def manifest_of(place: Place, name: str) -> str:
@@ -71,6 +73,38 @@ def test_a_damaged_artifact_is_removed_and_said_and_can_be_made_again(
     assert (got / "sub" / "file.bin").read_bytes() == b"made again"
 
 
+def test_what_was_damaged_on_the_way_is_fetched_again_and_stays(
+    remote_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(remote_place.open("first"), "a")
+    before = remote_place.kept()
+    ways, write = [], checksums.write
+
+    def arrive(folder: Path) -> dict[str, str]:
+        if not ways:
+            os.truncate(folder / "sub" / "file.bin", 3)
+        ways.append(folder)
+        return write(folder)
+
+    monkeypatch.setattr(checksums, "write", arrive)
+    got = remote_place.open("second").get(key("a"))
+    assert got is not None
+    assert (got / "sub" / "file.bin").read_bytes() == b"content"
+    assert remote_place.kept() == before
+
+
+def test_a_late_remover_leaves_what_was_published_anew(remote_place: Place, tmp_path: Path) -> None:
+    publish(remote_place.open("first"), "a")
+    (tmp_path / "records").mkdir()
+    artifacts = RemoteArtifacts(RemoteFolder(remote_place.url), tmp_path / "records")
+    seen = artifacts.find(key("a"))
+    truncate_a_file(remote_place)
+    assert remote_place.open("second").get(key("a")) is None
+    publish(remote_place.open("second"), "a")
+    artifacts.discard(key("a"), seen, DamagedError("as it was"))
+    assert remote_place.open("third").get(key("a")) is not None
+
+
 def test_a_damaged_copy_in_a_cache_is_fetched_again(remote_place: Place) -> None:
     copy = publish(remote_place.open("first"), "a")
     os.truncate(copy / "sub" / "file.bin", 3)
@@ -94,8 +128,9 @@ def test_what_the_store_has_lost_comes_back_from_a_node_that_has_it(
     assert (got / "sub" / "file.bin").read_bytes() == b"content"
 
 
-@pytest.mark.parametrize("name", ["../../../../stolen", "/tmp/stolen", "sub/../../../../stolen", ".."])
+@pytest.mark.parametrize("name", ["../../../../stolen", "{tmp_path}/stolen", "sub/../../../../stolen", ".."])
 def test_a_manifest_that_leads_out_of_the_artifact_is_damage(s3: S3Place, name: str, tmp_path: Path) -> None:
+    name = name.format(tmp_path=tmp_path)
     publish(s3.open("first"), "a")
     manifest = json.loads(s3.kept()[manifest_of(s3, "a")])
     where = f"artifacts/{key('a')}/{manifest['upload']}/{name}"
@@ -179,7 +214,9 @@ def publisher(place: S3Place, node: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("held", ["artifacts", "published"])
-def test_kill_9_in_the_middle_of_an_upload_leaves_nothing_to_be_seen_and_is_cleaned_up(s3: S3Place, held: str) -> None:
+def test_kill_9_in_the_middle_of_an_upload_leaves_nothing_to_be_seen_and_is_cleaned_up(
+    s3: S3Place, held: str, caplog: pytest.LogCaptureFixture
+) -> None:
     s3.server.requests()
     file = "file.bin" if held == "artifacts" else "json"
     s3.server.tell(f"hold PUT.*/{held}/.*{file}")
@@ -194,14 +231,29 @@ def test_kill_9_in_the_middle_of_an_upload_leaves_nothing_to_be_seen_and_is_clea
     finally:
         s3.server.tell("release")
     assert len(left) == (2 if held == "published" else 0)
-    assert s3.open("second").get(key("a")) is None
-    assert list(s3.open("second").keys()) == []
+    second = s3.open("second")
+    assert list(second.keys()) == []
+    assert second.get(key("a")) is None
+    assert "damaged" not in caplog.text
     first = s3.open("first")
     assert first.get(key("a")) is None
     publish(first, "b")
     assert not [path for path in s3.kept() if key("a") in path]
     publish(first, "a")
     assert s3.open("second").get(key("a")) is not None
+
+
+def test_what_was_published_by_a_process_killed_right_after_it_stays(remote_place: Place) -> None:
+    first = remote_place.open("first")
+    publish(first, "z")
+    publish(first, "a")
+    records = remote_place.caches / "first" / "uploads"
+    assert list(records.iterdir()) == []
+    upload = json.loads(remote_place.kept()[manifest_of(remote_place, "a")])["upload"]
+    (records / upload).write_text(key("a"))
+    publish(remote_place.open("first"), "b")
+    assert list(records.iterdir()) == []
+    assert remote_place.open("second").get(key("a")) is not None
 
 
 def test_an_upload_under_way_is_not_cleaned_up(s3: S3Place) -> None:
