@@ -132,7 +132,7 @@ def test_an_unreachable_endpoint_is_told_within_seconds(s3: S3Place) -> None:
             UserError, match=r"cannot be reached: .*look at its address, the network and the server$"
         ) as failure:
             check_store(s3.url.replace(s3.server.endpoint, nobody))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert SECRET not in str(failure.value)
     with pytest.raises(UserError, match="cannot be reached"):
         check_store(s3.url.replace(s3.server.endpoint, "http://no-such-host.invalid"))

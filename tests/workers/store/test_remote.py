@@ -141,7 +141,8 @@ def test_a_manifest_that_leads_out_of_the_artifact_is_damage(s3: S3Place, name: 
     assert not list(tmp_path.rglob("stolen"))
 
 
-def test_a_missing_key_costs_one_request_and_one_at_hand_none(s3: S3Place) -> None:
+def test_a_missing_key_costs_one_request_and_one_at_hand_none(s3: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "TRUSTED_FOR_S", 1000.0)
     first, second = s3.open("first"), s3.open("second")
     publish(first, "a")
     s3.server.requests()
@@ -270,18 +271,27 @@ def test_an_upload_under_way_is_not_cleaned_up(s3: S3Place) -> None:
     assert s3.open("second").get(key("a")) is not None
 
 
-def away(place: S3Place, seconds: float) -> threading.Timer:
+@contextmanager
+def away(place: S3Place, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """The server is away until that has been noticed."""
+
+    def come_back() -> None:
+        while "does not answer" not in caplog.text:
+            time.sleep(0.02)
+        place.server.tell("start")
+
+    caplog.clear()
     place.server.tell("stop")
-    timer = threading.Timer(seconds, place.server.tell, ["start"])
-    timer.start()
-    return timer
+    back = threading.Thread(target=come_back)
+    back.start()
+    yield
+    back.join()
 
 
 def test_a_short_outage_is_waited_for_and_said(s3: S3Place, caplog: pytest.LogCaptureFixture) -> None:
     store = s3.open()
     publish(store, "a")
     other = s3.open("second")
-    assert other.get(key("b")) is None  # connects, which takes longer than the outage
     for work in (
         lambda: publish(store, "b"),
         lambda: other.get(key("a")),
@@ -290,22 +300,21 @@ def test_a_short_outage_is_waited_for_and_said(s3: S3Place, caplog: pytest.LogCa
         lambda: store.files.read("jobs/1/state.json"),
         lambda: list(store.keys()),
     ):
-        caplog.clear()
-        back = away(s3, 0.4)
-        assert work() != []
-        back.join()
-        assert "does not answer" in caplog.text
+        with away(s3, caplog):
+            assert work() != []
         assert "answers again after" in caplog.text
     assert other.get(key("b")) is not None
     assert other.notes(key("a")) == ("line",)
 
 
-def test_a_server_that_hangs_up_in_the_middle_of_an_upload_is_asked_again(s3: S3Place) -> None:
+def test_a_server_that_hangs_up_in_the_middle_of_an_upload_is_asked_again_however_long_that_took(s3: S3Place) -> None:
     s3.server.tell("hold PUT.*/artifacts/.*file.bin")
-    thread = threading.Thread(target=publish, args=(s3.open(), "a"))
+    store = RemoteStore(s3.url, s3.caches / "first", patience_s=1.0)
+    thread = threading.Thread(target=publish, args=(store, "a"))
     thread.start()
     while not any("file.bin" in request for request in s3.server.requests()):
         time.sleep(0.02)
+    time.sleep(1.2)
     s3.server.tell("release")
     thread.join()
     assert s3.open("second").get(key("a")) is not None
@@ -320,9 +329,9 @@ def test_after_a_long_outage_the_job_can_be_resumed_and_what_is_at_hand_is_used(
     s3.server.tell("stop")
     try:
         began = time.monotonic()
-        with pytest.raises(StoreError, match=r"cannot be reached: .*tried for 1 s.*then resume the job") as failure:
+        with pytest.raises(StoreError, match=r"cannot be reached: .*tried for \d+ s.*then resume the job") as failure:
             publish(store, "b")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert SECRET not in str(failure.value)
         assert store.get(key("a")) is not None
         assert "going on with this node's copy" in caplog.text
@@ -442,7 +451,7 @@ def test_five_thousand_notes_are_read_in_seconds_and_few_requests(s3: S3Place, t
         store.note(key("t"), line)
     began = time.monotonic()
     assert files.open("second").notes(key("t")) == lines
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     # The same files in a bucket: as many requests as there are files, and one for the list of a thousand.
     for path, content in files.kept().items():
         s3.put(path, content)
@@ -450,7 +459,7 @@ def test_five_thousand_notes_are_read_in_seconds_and_few_requests(s3: S3Place, t
     s3.server.requests()
     began = time.monotonic()
     assert reader.notes(key("t")) == lines
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert len(s3.server.requests()) < 100
 
 
