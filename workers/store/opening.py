@@ -103,7 +103,8 @@ def _local_folder(address: str) -> Path | None:
     """The folder of this machine that is meant; None where it is elsewhere."""
     if not is_url(address):
         if _LOST_A_SLASH.match(address):
-            message = f"the store {address} has lost a slash, as a URL does that is made a Path; give it as text"
+            meant = masked(address.replace(":/", "://", 1))
+            message = f"the store {address.partition(':')[0]}:/… has lost a slash, as a URL does that is made a Path; give {meant} as text"
             raise UserError(message)
         return Path(address).expanduser()
     split = urlsplit(address)
