@@ -22,6 +22,7 @@ PUBLIC = [
     "SpaceError",
     "StageError",
     "StoreError",
+    "StudyError",
     "Task",
     "TaskError",
     "UserError",

@@ -8,6 +8,7 @@ was given cannot be used, 130 stopped by Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from autoopt.cli import bundles, choosing, cluster, machine, searching, watching
+from autoopt.cli.output import speaks_unicode
 from autoopt.errors import AutooptError, StageError
 
 TRACEBACK = "AUTOOPT_TRACEBACK"
@@ -26,6 +28,8 @@ FAILED, UNUSABLE, STOPPED = 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Never shows a bare traceback."""
     given = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper) and not speaks_unicode(sys.stdout):
+        sys.stdout.reconfigure(errors="replace")  # a locale without × or … is no reason to end
     try:
         return _run(given)
     except KeyboardInterrupt:

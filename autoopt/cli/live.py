@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from autoopt.cli.output import duration
+from autoopt.cli.output import duration, plain, speaks_unicode
 from autoopt.records.job import Progress
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, RenderableType
 
 LINES_EVERY_S = 10.0
-_ROWS = 12
 
 
 class Shows(Protocol):
@@ -28,15 +27,44 @@ class Shows(Protocol):
 
 @contextmanager
 def shown() -> Iterator[Shows]:
-    """A picture on stderr that lasts as long as the block: stdout is kept for results."""
+    """A picture on stderr that lasts as long as the block: stdout is kept for results.
+
+    Lines where stderr is no terminal, or one on which nothing can be drawn over.
+    """
     if not sys.stderr.isatty():
         yield _Lines()
         return
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
-        yield lambda progress: live.update(picture(progress))
+    console = Console(stderr=True)
+    if console.is_dumb_terminal:
+        yield _Lines()
+        return
+    drawing = _Drawing(console)
+    with Live(console=console, refresh_per_second=4, transient=True, get_renderable=drawing.newest):
+        yield drawing
+
+
+class _Drawing:
+    """Holds the newest progress, for whoever draws."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._size = console.size
+        self._progress = Progress()
+
+    def __call__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def newest(self) -> RenderableType:
+        """The picture. After the terminal's size has changed on an empty screen: what was drawn has been wrapped by the terminal."""
+        from autoopt.cli.picture import Picture
+
+        if self._console.size != self._size:
+            self._size = self._console.size
+            self._console.clear()
+        return Picture(self._progress)
 
 
 def summary(progress: Progress) -> str:
@@ -50,37 +78,6 @@ def summary(progress: Progress) -> str:
         parts.append(f"best {progress.best.speedup:.3g}×")
     left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
     return " · ".join([*parts, duration(progress.seconds_used) + left])
-
-
-def picture(progress: Progress) -> Group:
-    """The summary, the front so far, the dashboard's address."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "speed-up", "ms", progress.metric, "drop"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("front so far", overflow="fold", ratio=1)
-    for entry in progress.front[:_ROWS]:
-        best = progress.best is not None and entry.candidate_id == progress.best.candidate_id
-        table.add_row(
-            "★" if best else "",
-            f"{entry.speedup:.3g}×",
-            f"{entry.latency_ms:.3g}",
-            f"{entry.score:.4g}",
-            f"{entry.score_drop:.2g}",
-            Text(entry.summary),  # no str: a description may hold what rich would take for markup
-            style="bold" if best else "",
-        )
-    parts: list[Text | Table] = [Text(summary(progress))]
-    if progress.front:
-        parts.append(table)
-    if len(progress.front) > _ROWS:
-        parts.append(Text(f"… and {len(progress.front) - _ROWS} more"))
-    if progress.dashboard:
-        parts.append(Text(f"Ray dashboard: {progress.dashboard}", style="dim"))
-    return Group(*parts)
 
 
 class _Lines:
@@ -100,8 +97,12 @@ class _Lines:
     def _show(self, progress: Progress) -> None:
         if progress.dashboard and progress.dashboard != self._dashboard:
             self._dashboard = progress.dashboard
-            print(f"Ray dashboard: {progress.dashboard}", file=sys.stderr, flush=True)
+            _print(f"Ray dashboard: {progress.dashboard}")
         due = progress.decided != self._decided and time.monotonic() - self._printed_at >= LINES_EVERY_S
         if progress.phase != self._phase or due:
             self._phase, self._decided, self._printed_at = progress.phase, progress.decided, time.monotonic()
-            print(summary(progress), file=sys.stderr, flush=True)
+            _print(summary(progress))
+
+
+def _print(line: str) -> None:
+    print(line if speaks_unicode(sys.stderr) else plain(line), file=sys.stderr, flush=True)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
 from autoopt.records.codec import to_json
 
 _GAP = "  "
 
 
-def print_json(data: Any) -> None:
-    """One JSON value on stdout."""
-    print(json.dumps(to_json(data), indent=2, ensure_ascii=False))
+def print_json(data: Any, indent: int | None = 2) -> None:
+    """One JSON value on stdout, at once; on a line of its own where ``indent`` is None."""
+    print(json.dumps(to_json(data), indent=indent, ensure_ascii=not speaks_unicode(sys.stdout)), flush=True)
+
+
+def speaks_unicode(stream: TextIO) -> bool:
+    """Whether any character can be written to it."""
+    return (stream.encoding or "").lower().startswith("utf")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -30,6 +36,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print((start + first).rstrip())
         for rest in more:
             print(" " * indent + rest)
+
+
+# What we print ourselves beyond ASCII, for terminals that have no more.
+_PLAIN = str.maketrans({"×": "x", "·": "-", "…": "...", "–": "-", "−": "-", "█": "#", "░": "-", "→": "->"})
+
+
+def plain(text: str, marks: Mapping[str, str] | None = None) -> str:
+    """The text in ASCII; ``marks`` stand for further characters, and a question mark for any other."""
+    for mark, instead in (marks or {}).items():
+        text = text.replace(mark, instead)
+    return text.translate(_PLAIN).encode("ascii", "replace").decode()
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from autoopt.records.codec import digest
+
+MARK_LENGTH = 12
+"""Characters: names up to this long are shown as they are."""
+
 
 class JobStatus(StrEnum):
     """Where a job stands."""
@@ -54,6 +59,8 @@ class JobSpec:
     seed: int = 0
     store: str | None = None
     """The store's folder or URL; None is the user's default one."""
+    study: str | None = None
+    """The URL of the study's database, passwords masked; None is a journal in the job's folder."""
     address: str | None = None
     """Of the cluster that it runs on; None for one of its own on the machine that it was begun on."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -127,6 +134,16 @@ class Progress:
     """None where the budget is no time."""
     dashboard: str | None = None
     """The address of Ray's dashboard."""
+    job: str = ""
+    """The job's name."""
+    running: tuple[str, ...] = ()
+    """The stages that are waited for, by the names that Ray's dashboard shows, without the job's `mark`."""
+    reference: FrontEntry | None = None
+    """What all others are compared with, on the front or not."""
+    goal_met: bool = False
+    """Whether ``best`` meets the goal of what is recommended; else it is what comes nearest to it."""
+    hypervolume: float | None = None
+    """`Front.hypervolume` so far."""
 
     @property
     def decided(self) -> int:
@@ -140,6 +157,8 @@ class JobState:
 
     status: JobStatus = JobStatus.SUBMITTED
     process: ProcessMark | None = None
+    attempt: str | None = None
+    """Of a job on a cluster: the Ray job that last worked at it."""
     message: str = ""
     progress: Progress = field(default_factory=Progress)
     updated_at: str = ""
@@ -151,6 +170,14 @@ class JobState:
             return self
         message = f"its process {self.process.pid} is gone"
         return dataclasses.replace(self, status=JobStatus.INTERRUPTED, message=message)
+
+
+def mark(job: str) -> str:
+    """A job in a few characters, for the names of its stages: its own name where that is short, else a digest's four digits.
+
+    Generated names end in the time of day, which says nothing; four digits tell the few jobs of a cluster's day apart.
+    """
+    return job if len(job) <= MARK_LENGTH else digest(job)[:4]
 
 
 def _boot_id() -> str:

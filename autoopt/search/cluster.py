@@ -107,7 +107,7 @@ def local_cluster(node: Node) -> Iterator[Cluster]:
             labels={KIND: node.kind},
             include_dashboard=True,
             dashboard_host="127.0.0.1",
-            _temp_dir=folder,
+            _temp_dir=str(Path(folder, "ray")),  # which it opens to everybody
             **_quiet(),
         )
         try:

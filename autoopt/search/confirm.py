@@ -21,13 +21,14 @@ from autoopt.front import Config, Front
 from autoopt.front.pareto import mean_doublings
 from autoopt.jobfolder import JobFolder
 from autoopt.records import Measurement, from_json
-from autoopt.search.remote import Place, run_stage
+from autoopt.search.groundwork import Runner
+from autoopt.search.remote import Place
 from autoopt.search.reserve import REPORT_S, cost_s, samples_for
 from autoopt.search.results import read_confirmed, write_confirmed
 from autoopt.workers.entry import against_reference, slower_reference
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store
 
 logger = logging.getLogger(__name__)
 # What stands in for a pick that does not hold on unseen data; and beside the front, what is nearly on it, for the same reason.
@@ -82,7 +83,8 @@ def confirm(
     front: Front,
     folder: JobFolder,
     place: Place,
-    store: LocalStore,
+    store: Store,
+    run_stage: Runner,
     size: int,
     must_stop: Callable[[], bool],
     left_s: Callable[[], float | None] = lambda: None,
@@ -94,6 +96,7 @@ def confirm(
         folder: the job's.
         place: where its stages work.
         store: theirs.
+        run_stage: runs one there.
         size: of the test split.
         must_stop: ends it.
         left_s: seconds left of the budget, None where time is no limit. What may meet the goal is confirmed in any case, on a part
@@ -114,19 +117,20 @@ def confirm(
         left = left_s()
         return left is None or left >= cost_s(configs, samples, ahead=ahead) + REPORT_S
 
-    def run(stages: Iterable[Stage], must_stop: Callable[[], bool]) -> dict[str, Any]:
+    def run(config: Config, stages: Iterable[Stage], must_stop: Callable[[], bool]) -> dict[str, Any]:
         facts: dict[str, Any] = {}
         for stage in stages:
-            facts = run_stage(stage, place, store, must_stop).facts
+            facts = run_stage(stage, config.candidate, must_stop).facts
         return facts
 
-    coming = [_measuring(config, part, place)[:-1] for config in _foreseen(front) if config.id not in confirmed]
-    with _beside([partial(run, stages) for stages in coming], must_stop):
+    coming = [config for config in _foreseen(front) if config.id not in confirmed]
+    ahead_of = [partial(run, config, _measuring(config, part, place)[:-1]) for config in coming]
+    with _beside(ahead_of, must_stop):
         for config in in_turn(front, confirmed, time_for):
             if must_stop():
                 break
             try:
-                found = _measured(config, part, place, partial(run, must_stop=must_stop))
+                found = _measured(config, part, place, partial(run, config, must_stop=must_stop))
             except StageError as error:
                 logger.warning("%s could not be confirmed: %s", config.describe(), error.message)
                 continue

@@ -20,28 +20,34 @@ from typing import Any
 
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
+from autoopt.records import Candidate
 from autoopt.records.job import Progress
+from autoopt.search import code
 from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
 from autoopt.search.cluster import Cluster, joined_cluster, local_cluster
 from autoopt.search.conductor import Conductor, Row, in_flight
 from autoopt.search.elimination import Judge
-from autoopt.search.groundwork import Groundwork
+from autoopt.search.groundwork import Groundwork, Runner
 from autoopt.search.history import History
-from autoopt.search.journal import open_journal
+from autoopt.search.metrics import JobMetrics, StageFeed
+from autoopt.search.naming import stage_name, task_name
 from autoopt.search.preparation import Prepared, engines_here, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
 from autoopt.search.recall import recall
 from autoopt.search.reserve import confirms_by_all, reserve_s
 from autoopt.search.results import name_of
+from autoopt.search.storage import open_storage, study_name
 from autoopt.search.study import CandidateStudy, Proposal
+from autoopt.search.study_url import StudyUrl, known_study
 from autoopt.space import parse_space
 from autoopt.workers import process
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.node import Hardware, Node, meeting_named, share_cores
+from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store, address_of, open_store
 
 WATCH_S, COUNT_S = 0.5, 2.0
 # A shared cluster grows: Tune's own limit, which cannot be changed while it runs, is what such a multiple of it could use.
@@ -61,6 +67,8 @@ class Options:
     stop: threading.Event = field(default_factory=threading.Event)
     """Set by the caller (Ctrl-C, cancel): the job ends in good order, best so far on disk."""
     on_progress: Callable[[Progress], None] | None = None
+    study: StudyUrl | None = None
+    """The study's database, with the password that the job's files do not hold; None: what is known here."""
 
 
 def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
@@ -74,6 +82,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     Raises:
         UserError: task, space or budget cannot be used.
         StoreError: the store failed; the job can be resumed.
+        StudyError: the study's database failed; the job can be resumed.
     """
     options = options or Options()
     spec = folder.spec()
@@ -84,7 +93,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     begun = _on_this_machine if spec.address is None else _on_a_cluster
     try:
         with begun(folder, publisher, clock, options.stop) as start:
-            return _run(folder, options, start, publisher, clock)
+            return None if start is None else _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
 
@@ -95,9 +104,12 @@ class _Start:
 
     prepared: Prepared
     groundwork: Groundwork
-    store: LocalStore
+    store: Store
     place: Any
     cluster: Cluster
+    run: Runner
+    """Runs a stage that no candidate's trial asks for."""
+    feed: StageFeed
 
 
 @contextmanager
@@ -105,23 +117,23 @@ def _on_this_machine(
     folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
 ) -> Iterator[_Start]:
     """A cluster of the job's own. The task is prepared, and the reference measured, while Ray starts."""
-    del publisher  # it has said all that there is
     spec = folder.spec()
-    root = spec.store or str(default_store())
+    root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
-    store = LocalStore(Path(root))
+    store = open_store(root)
     meeting = meeting_named(str(folder.path.absolute()))
     node = Node(share_cores(spec.options.get("lane_cores")), meeting=str(meeting))
 
     def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
         return {node.kind: node.hardware}, engines_here(folder.logs / "look_at_engines.log")
 
-    def prepare() -> tuple[Prepared, Groundwork]:
+    def prepare() -> tuple[Prepared, Groundwork, StageFeed]:
         prepared = prepare_job(spec, folder, space_file, root, look)
         by_all = confirms_by_all(clock, prepared.task)
-        groundwork = Groundwork(prepared, node, store, folder.logs, stop, confirms_by_all=by_all)
+        feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
+        groundwork = Groundwork(prepared, node, store, folder.logs, stop, confirms_by_all=by_all, ran=feed.ran_here)
         groundwork.start()
-        return prepared, groundwork
+        return prepared, groundwork, feed
 
     with _meeting(meeting, own=True), ThreadPoolExecutor(1) as pool:
         pending = pool.submit(prepare)
@@ -130,30 +142,37 @@ def _on_this_machine(
             from autoopt.search import trial  # noqa: F401
             from autoopt.search.remote import Place
 
-            prepared, groundwork = pending.result()
-            yield _Start(prepared, groundwork, store, Place(prepared.setup, root, str(folder.logs)), cluster)
+            prepared, groundwork, feed = pending.result()
+            place = Place(prepared.setup, root, str(folder.logs), feed.metrics, job=folder.path.name)
+            yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
 
 
 @contextmanager
 def _on_a_cluster(
     folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
-) -> Iterator[_Start]:
-    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers."""
+) -> Iterator[_Start | None]:
+    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers.
+
+    Yields None where the job was stopped while it waited for hardware.
+    """
     spec = folder.spec()
-    root = spec.store or str(default_store())
+    root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
-    store = LocalStore(Path(root))
+    store = open_store(root)
     with joined_cluster(folder.path.name) as cluster, ThreadPoolExecutor(1) as pool:
         from autoopt.search.nodes import look_at_nodes, merged, require_hardware
         from autoopt.search.remote import Place
 
         with clock.paused():
-            require_hardware(
+            there = require_hardware(
                 space_file,
                 wait=bool(spec.options.get("wait")),
                 waiting=lambda missing: publisher.phase(f"waiting for {missing}"),
                 stopped=stop.is_set,
             )
+        if not there:
+            yield None
+            return
         publisher.phase("preparing")
         pending = pool.submit(look_at_nodes)
 
@@ -164,11 +183,45 @@ def _on_a_cluster(
         with _meeting(Node.here().meeting_of(str(folder.path))):
             prepared = prepare_job(spec, folder, space_file, root, look)
         by_all = confirms_by_all(clock, prepared.task)
+        feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
         groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
+        places = {
+            *filter(None, [spec.options.get("code")]),
+            *code.named_by(prepared.task.manifest.imports, os.getuid()),
+        }
         place = Place(
-            prepared.setup, root, str(folder.logs), job=folder.path.name, shared=True, code=spec.options.get("code")
+            prepared.setup,
+            root,
+            str(folder.logs),
+            feed.metrics,
+            job=folder.path.name,
+            shared=True,
+            code=tuple(sorted(places)),
         )
-        yield _Start(prepared, groundwork, store, place, cluster)
+        yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
+
+
+def _begun(
+    prepared: Prepared,
+    groundwork: Groundwork,
+    store: Store,
+    place: Any,
+    cluster: Cluster,
+    publisher: Publisher,
+    feed: StageFeed,
+) -> _Start:
+    """All that stands, with the way to run a stage for nobody's trial: it is named, told, and counted."""
+    from autoopt.search.remote import run_stage
+
+    def run(stage: Stage, candidate: Candidate | None, must_stop: Callable[[], bool]) -> Result:
+        name = task_name(stage, candidate, place.job)
+        with publisher.doing(stage_name(stage, candidate)):
+            result = run_stage(stage, place, store, must_stop, name)
+        feed.ran(result.run)
+        return result
+
+    publisher.measure(feed.metrics)
+    return _Start(prepared, groundwork, store, place, cluster, run, feed)
 
 
 @contextmanager
@@ -184,19 +237,14 @@ def _meeting(folder: Path, *, own: bool = False) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def default_store() -> Path:
-    """The user's own: ``$AUTOOPT_STORE``, else ``~/.cache/autoopt/store``."""
-    named = os.environ.get("AUTOOPT_STORE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "autoopt" / "store"
-
-
 def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publisher, clock: BudgetClock) -> Front | None:
     from autoopt.search.confirm import confirm
 
     prepared, store = start.prepared, start.store
-    study = CandidateStudy(open_journal(folder.study_path), prepared.space, seed=prepared.setup.seed)
+    spec = folder.spec()
+    where = options.study or known_study(spec.study)
+    storage = open_storage(where, folder.study_path, must_stop=options.stop.is_set)
+    study = CandidateStudy(storage, prepared.space, name=study_name(where, spec.name), seed=prepared.setup.seed)
     study.reconcile()
     history = History(store, prepared.space, prepared.setup)
     known = history.proposals()
@@ -208,32 +256,40 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
 
     def told(rows: Sequence[Row]) -> None:
         history.learn(rows)
+        start.feed.told(rows)
         publisher.told(rows)
 
     capacity = start.cluster.capacity(folder.path.name)
     conductor = Conductor(study, prepared.setup.reference, search_clock, told, capacity, replays=bool(known))
+    start.feed.skip(conductor.outcomes())
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
     publisher.start(prepared, exporter, start.cluster.dashboard, conductor.outcomes())
     publisher.phase("searching")
     if search_clock.exhausted(len(conductor.outcomes())):
         start.groundwork.reference()
     else:
-        _search(conductor, start, folder, options, deadline, new=not known)
+        _search(conductor, start, folder, options, deadline, publisher, new=not known)
     conductor.check()
     front = publisher.front()
     stopped = options.stop.is_set()
     if front is not None and not stopped:
         publisher.phase("confirming")
-        confirm(
-            front, folder, start.place, store, prepared.task.splits["test"], options.stop.is_set, lambda: clock.left_s
-        )
+        size = prepared.task.splits["test"]
+        confirm(front, folder, start.place, store, start.run, size, options.stop.is_set, lambda: clock.left_s)
         publisher.told(conductor.outcomes())
     publisher.phase("reporting")
     return publisher.finish(complete=not stopped)
 
 
 def _search(
-    conductor: Conductor, start: _Start, folder: JobFolder, options: Options, deadline: float | None, *, new: bool
+    conductor: Conductor,
+    start: _Start,
+    folder: JobFolder,
+    options: Options,
+    deadline: float | None,
+    publisher: Publisher,
+    *,
+    new: bool,
 ) -> None:
     """Run Tune until the budget is used or the job is stopped; ``new``: no earlier job is known."""
     import ray
@@ -242,7 +298,6 @@ def _search(
 
     from autoopt.search import coordinators
     from autoopt.search.desk import TrainingDesk
-    from autoopt.search.remote import run_stage
     from autoopt.search.searcher import ConductorSearcher
     from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
 
@@ -250,7 +305,8 @@ def _search(
     capacity = cluster.capacity(name)
     desk = (
         ray.remote(num_cpus=0)(TrainingDesk)
-        .options(name=f"training desk {name}", resources=cluster.at_home)
+        # Several calls a second would hide the stages in Ray's dashboard.
+        .options(name=f"training desk {name}", resources=cluster.at_home, enable_task_events=False)
         .remote(capacity.trainers, deadline, spare=capacity.spare)
     )
 
@@ -268,13 +324,10 @@ def _search(
     def settled() -> bool:
         return bool(ray.get(desk.settled.remote()))
 
-    def run(stage: Stage, must_stop: Callable[[], bool]) -> object:
-        return run_stage(stage, place, start.store, must_stop)
-
-    background = start.groundwork.beside(run, begin, conductor.abort, trains, settled, new=new)
+    background = start.groundwork.beside(start.run, begin, conductor.abort, trains, settled, new=new)
     most = in_flight(capacity) * (1 if cluster.own else GROWS)
     resources = {"cpu": TRIAL_CPUS, **cluster.at_home}
-    with _watching(conductor, desk, employ, options.stop), background, coordinators.kept(most):
+    with _watching(conductor, desk, employ, options.stop, publisher), background, coordinators.kept(most):
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), resources),
             tune_config=tune.TuneConfig(
@@ -298,7 +351,9 @@ def _search(
 
 
 @contextmanager
-def _watching(conductor: Conductor, desk: Any, employ: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+def _watching(
+    conductor: Conductor, desk: Any, employ: Callable[[], None], stop: threading.Event, publisher: Publisher
+) -> Iterator[None]:
     """Beside Tune's loop: teach the desk what the front has become, hear who is there, pass a stop on to it, count the nodes."""
     import ray
 
@@ -319,7 +374,9 @@ def _watching(conductor: Conductor, desk: Any, employ: Callable[[], None], stop:
             if time.monotonic() >= count_at:
                 count_at = time.monotonic() + COUNT_S
                 employ()
-            ray.get(desk.expect.remote(conductor.review(ray.get(desk.seats.remote()))))
+            seats = ray.get(desk.seats.remote())
+            publisher.running(seats.doing)
+            ray.get(desk.expect.remote(conductor.review(seats)))
             if stop.is_set():
                 conductor.stop()
             if conductor.stopping:
@@ -334,3 +391,4 @@ def _watching(conductor: Conductor, desk: Any, employ: Callable[[], None], stop:
     finally:
         ended.set()
         thread.join()
+        publisher.running(())

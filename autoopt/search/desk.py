@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TypeAlias
 
@@ -62,6 +62,8 @@ class Seats:
     """Networks as they came out of their training, each where it was last trained."""
     beyond: int = 0
     """So many train on cores that are lent."""
+    doing: tuple[str, ...] = field(default=(), compare=False)
+    """The stages that candidates wait for, by name; nothing is decided by them."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class TrainingDesk:
         self._waiting: dict[str, _Waiting] = {}
         self._holds: dict[Network, _Hold] = {}
         self._trained: dict[Network, Standing] = {}
+        self._doing: dict[str, tuple[str, float]] = {}
+        """What a candidate waits for, and when it said so."""
         self._outlook = Outlook()
         self._begun_at: float | None = None
         self._stopping = False
@@ -168,9 +172,11 @@ class TrainingDesk:
         return self._clock() >= (self._begun_at + self._deadline) / 2
 
     def seats(self) -> Seats:
-        """Who is here, and until when the trainers are busy."""
+        """Who is here, until when the trainers are busy, and what everybody does."""
+        now = self._clock()
         taken = frozenset({*self._leases, *self._waiting})
-        return Seats(taken, self._busy_s(self._clock()), tuple(self._trained.values()), self._beyond)
+        doing = dict.fromkeys(name for name, said_at in self._doing.values() if now - said_at < WAITING_S)
+        return Seats(taken, self._busy_s(now), tuple(self._trained.values()), self._beyond, tuple(doing))
 
     def compares(self) -> bool:
         """Whether the front holds more than the reference: else it beats nobody."""
@@ -198,6 +204,7 @@ class TrainingDesk:
         if self.stopping():
             return Answer(go=False, stop=True)
         name, now = standing.candidate.id, self._clock()
+        self._doing.pop(name, None)
         self._note(standing, now)
         standing = replace(standing, seconds_per_epoch=standing.seconds_per_epoch or self._expected_pace(standing))
         left_s = None if self._deadline is None else self._deadline - now
@@ -254,16 +261,22 @@ class TrainingDesk:
         if onward.eliminated is None and onward.promise > 0:
             self._holds[_network(standing)] = _Hold(onward.promise, now + HOLD_S)
 
-    def heartbeat(self, name: str) -> bool:
-        """The candidate is alive (a lease that it holds is renewed); returns whether it must stop."""
+    def heartbeat(self, name: str, doing: str = "") -> bool:
+        """The candidate is alive (a lease that it holds is renewed); returns whether it must stop.
+
+        ``doing``: the name of the stage that it waits for.
+        """
         if name in self._leases:
             self._leases[name].heard_at = self._clock()
+        if doing:
+            self._doing[name] = (doing, self._clock())
         return self.stopping()
 
     def leave(self, name: str) -> None:
         """The candidate has ended."""
         self._leases.pop(name, None)
         self._waiting.pop(name, None)
+        self._doing.pop(name, None)
 
     def _note(self, standing: Standing, now: float) -> None:
         """Give back the lease of the last rung, and learn from it how long rungs take."""

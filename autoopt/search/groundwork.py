@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import TypeAlias
 
 from autoopt.errors import AutooptError, StageError
-from autoopt.records import Candidate
+from autoopt.records import Candidate, StageRun
 from autoopt.search.preparation import Prepared
 from autoopt.search.proposals import practitioners_list
 from autoopt.workers import process
 from autoopt.workers.node import Node
 from autoopt.workers.stages import plan
-from autoopt.workers.stages.execute import execute, note
+from autoopt.workers.stages.execute import Result, execute, note
 from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.store.base import Store
 
-Runner: TypeAlias = Callable[[Stage, Callable[[], bool]], object]
-"""Runs a stage; ends it within seconds once the function says so."""
+Runner: TypeAlias = Callable[[Stage, Candidate | None, Callable[[], bool]], Result]
+"""Runs a stage, of a candidate or of all; ends it within seconds once the function says so."""
 
 # Of the practitioner's list: so many are built while the reference is measured, and measured before the search begins.
 BUILT_AHEAD, MEASURED_AHEAD = 4, 2
@@ -44,6 +44,7 @@ class Groundwork:
         logs: the job's.
         stop: see above.
         confirms_by_all: whether the reference will be confirmed by the whole test split.
+        ran: hears of each stage that ran in this process.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Groundwork:
         stop: threading.Event,
         *,
         confirms_by_all: bool,
+        ran: Callable[[Stage, StageRun], None] = lambda _stage, _run: None,
     ) -> None:
         self._node = node
+        self._ran = ran
         self._confirms_by_all = confirms_by_all
         self._prepared = prepared
         self._setup = prepared.setup
@@ -75,7 +78,7 @@ class Groundwork:
         if self._node is not None:
             threading.Thread(target=self._lay, args=[self._run_here], name="reference", daemon=True).start()
 
-    def _lay(self, run: Callable[[Stage], None]) -> None:
+    def _lay(self, run: Callable[[Stage, Candidate], None]) -> None:
         try:
             self._lay_reference(run)
         except Exception as error:  # noqa: BLE001 (a thread's boundary: who waits for the reference raises it)
@@ -84,18 +87,19 @@ class Groundwork:
             self._reference.set_result(None)
 
     def reference(self) -> None:
-        """Wait until it has been measured, or until the job stops; on a shared cluster, `beside` measures it.
+        """Wait until it has been measured, or until the job stops. On a shared cluster only what `beside` has begun is waited for.
 
         Raises:
             AutooptError: it could not be measured.
         """
-        self._reference.result()
+        if self._node is not None or self._runner is not None:
+            self._reference.result()
 
-    def _lay_reference(self, run: Callable[[Stage], None]) -> None:
+    def _lay_reference(self, run: Callable[[Stage, Candidate], None]) -> None:
         setup = self._setup
         try:
             for stage in self._unchanged(setup.reference):
-                run(replace(stage, role=Role.LANE) if self._node else stage)
+                run(replace(stage, role=Role.LANE) if self._node else stage, setup.reference)
         except StageError as error:
             if error.kind.transient and self._stopping():
                 return
@@ -105,7 +109,7 @@ class Groundwork:
             )
             raise AutooptError(message) from error
 
-    def _run_here(self, stage: Stage) -> None:
+    def _run_here(self, stage: Stage, _candidate: Candidate | None = None) -> None:
         """In a process of this one's."""
         assert self._node is not None, "it is this machine that works"
         with self._store.lock(stage.key), ThreadPoolExecutor(1) as pool:
@@ -113,7 +117,9 @@ class Groundwork:
             while not wait([pending], _POLL_S).done:
                 if self._stopping():
                     process.shutdown()
-            note(pending.result().run, self._logs)
+            run = pending.result().run
+            note(run, self._logs)
+            self._ran(stage, run)
 
     @contextmanager
     def beside(
@@ -168,8 +174,8 @@ class Groundwork:
 
     def _build_meanwhile(self, pool: ThreadPoolExecutor) -> list[Future[None]]:
         """While the reference is measured; what is measured next is then only to be measured."""
-        built = [pool.submit(self._try, partial(self._built, candidate)) for candidate in self._first()]
-        pool.submit(self._try, lambda: self._taught()[:1])  # the first training waits for them
+        built = [pool.submit(self._try, partial(self._built, candidate), candidate) for candidate in self._first()]
+        pool.submit(self._try, lambda: self._taught()[:1], None)  # the first training waits for them
         return built
 
     def _first(self) -> list[Candidate]:
@@ -184,7 +190,7 @@ class Groundwork:
             if index and not done.done():
                 return
             done.result()
-            self._try(partial(self._last_of, candidate), self._run_here if self._node else self._run_there)
+            self._try(partial(self._last_of, candidate), candidate, self._run_here if self._node else self._run_there)
 
     def _last_of(self, candidate: Candidate) -> tuple[Stage, ...]:
         return self._unchanged(candidate)[-1:]
@@ -199,7 +205,7 @@ class Groundwork:
             if trains():
                 break
             with suppress(StageError):
-                self._run_there(stage)
+                self._run_there(stage, None)
 
     def _prepare_the_end(self) -> None:
         """The original's outputs on the test split, and the reference there.
@@ -207,9 +213,9 @@ class Groundwork:
         The reference is the slowest of all that is confirmed, and the only one of which it is known from the beginning that it will
         be; the lane is idle half of the time in the middle of a search and never at its end.
         """
-        self._try(partial(self._originals, "test"))
+        self._try(partial(self._originals, "test"), None)
         if self._confirms_by_all and not self._over.is_set():
-            self._try(partial(self._unchanged, self._setup.reference, "test"))
+            self._try(partial(self._unchanged, self._setup.reference, "test"), self._setup.reference)
 
     def _await(self, true: Callable[[], bool]) -> None:
         while not true() and not self._over.wait(1.0):
@@ -229,16 +235,21 @@ class Groundwork:
     def _built(self, candidate: Candidate) -> tuple[Stage, ...]:
         return tuple(replace(stage, role=Role.FINISHER) for stage in self._unchanged(candidate)[:-1])
 
-    def _try(self, stages: Callable[[], Iterable[Stage]], run: Callable[[Stage], None] | None = None) -> None:
+    def _try(
+        self,
+        stages: Callable[[], Iterable[Stage]],
+        candidate: Candidate | None,
+        run: Callable[[Stage, Candidate | None], None] | None = None,
+    ) -> None:
         """What cannot be planned or fails here fails again where it is needed, as that candidate's own outcome."""
         with suppress(StageError):
             for stage in stages():
-                (run or self._run_there)(stage)
+                (run or self._run_there)(stage, candidate)
 
-    def _run_there(self, stage: Stage) -> None:
+    def _run_there(self, stage: Stage, candidate: Candidate | None) -> None:
         """On the cluster."""
         assert self._runner is not None, "it is set before anything runs there"
-        self._runner(stage, self._stopping)
+        self._runner(stage, candidate, self._stopping)
 
     def _stopping(self) -> bool:
         return self._over.is_set() or self._stop.is_set()

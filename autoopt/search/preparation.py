@@ -126,7 +126,7 @@ def prepare_task(request: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own: load the user's task, check it, write its arrays into the store."""
     from autoopt.task import TaskRef, load_task, prepare
     from autoopt.task.imports import Imports
-    from autoopt.workers.store.local import LocalStore
+    from autoopt.workers.store import open_store
 
     folder = JobFolder(Path(request["folder"]))
     given = request["task"]
@@ -134,7 +134,7 @@ def prepare_task(request: dict[str, Any]) -> dict[str, Any]:
         imports = from_json(Imports, folder.spec().options.get("imports", {}))
         given = TaskRef(str(folder.task_pickle), None, imports)
     try:
-        prepared = prepare(load_task(given), LocalStore(Path(request["store"])), progress=print)
+        prepared = prepare(load_task(given), open_store(request["store"]), progress=print)
     except TaskError as error:
         return {"user_error": str(error)}
     return {"folder": str(prepared.folder)}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from autoopt.errors import AutooptError
@@ -19,9 +20,10 @@ from autoopt.records.job import FrontEntry, Progress
 from autoopt.report import Exclusion, write_report
 from autoopt.search.budget import BudgetClock
 from autoopt.search.bundling import Exporter
+from autoopt.search.metrics import JobMetrics
 from autoopt.search.preparation import Prepared
 from autoopt.search.reporting import Span, report_data
-from autoopt.search.results import front_of, read_confirmed
+from autoopt.search.results import front_of, read_confirmed, write_front
 
 # How often the state on disk is renewed, and at most how often a report of the best so far is written.
 TICK_S, REPORT_EVERY_S = 2.0, 20.0
@@ -41,7 +43,7 @@ class Publisher:
         self._clock = clock
         self._on_progress = on_progress
         self._began = time.time()
-        self._progress = Progress()
+        self._progress = Progress(job=folder.path.name)
         self._prepared: Prepared | None = None
         self._exporter: Exporter | None = None
         self._rows: Sequence[Row] = ()
@@ -50,6 +52,10 @@ class Publisher:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="publisher", daemon=True)
         self._front_shown: tuple[str, ...] = ()
+        self._metrics: JobMetrics | None = None
+        self._own: list[str] = []
+        """The stages that this process waits for."""
+        self._others: tuple[str, ...] = ()
 
     def phase(self, name: str) -> None:
         """Say what the job does now."""
@@ -57,11 +63,15 @@ class Publisher:
             self._progress = replace(self._progress, phase=name)
         self._tell()
 
+    def measure(self, metrics: JobMetrics) -> None:
+        """From now on, tell these what is shown."""
+        self._metrics = metrics
+
     def start(self, prepared: Prepared, exporter: Exporter, dashboard: str, rows: Sequence[Row]) -> None:
         """Begin to show progress; ``rows`` are the outcomes of an earlier run of the job."""
         self._prepared, self._exporter = prepared, exporter
         with self._lock:
-            self._progress = replace(self._progress, dashboard=dashboard or None, metric=prepared.task.metric.name)
+            self._progress = replace(self._progress, dashboard=dashboard or None, metric=prepared.task.metric_name)
         self._thread.start()
         if rows:
             self.told(rows)
@@ -72,6 +82,7 @@ class Publisher:
         front = self.front()
         entries = tuple(_entry(config) for config in front) if front else ()
         best = _entry(front.recommended.config) if front else None
+        reference = _entry(front.reference) if front else None
         kinds = [type(outcome) for _, _, outcome in rows]
         with self._lock:
             self._progress = replace(
@@ -81,9 +92,28 @@ class Publisher:
                 failed=kinds.count(Failed),
                 front=entries,
                 best=best,
+                reference=reference,
+                goal_met=front is not None and front.recommended.met,
+                hypervolume=front.hypervolume() if front else None,
             )
         self._changed.set()
         self._tell()
+
+    def running(self, names: Iterable[str]) -> None:
+        """Hear which stages the candidates wait for; shown at the next tick."""
+        with self._lock:
+            self._others = tuple(names)
+
+    @contextmanager
+    def doing(self, name: str) -> Iterator[None]:
+        """This process waits for a stage as long as the block lasts."""
+        with self._lock:
+            self._own.append(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._own.remove(name)
 
     def front(self) -> Front | None:
         """The front so far; None until the reference has been measured."""
@@ -92,7 +122,7 @@ class Publisher:
             self._rows,
             self._prepared.setup.reference,
             read_confirmed(self._folder),
-            self._prepared.task.metric.name,
+            self._prepared.task.metric_name,
             self._exporter,
         )
 
@@ -126,9 +156,16 @@ class Publisher:
 
     def _tell(self) -> None:
         with self._lock:
-            self._progress = replace(self._progress, seconds_used=self._clock.used_s, seconds_left=self._clock.left_s)
+            self._progress = replace(
+                self._progress,
+                seconds_used=self._clock.used_s,
+                seconds_left=self._clock.left_s,
+                running=tuple(dict.fromkeys((*self._own, *self._others))),
+            )
             progress = self._progress
             self._folder.update(progress=progress)
+        if self._metrics is not None:
+            self._metrics.progress(progress)
         if self._on_progress is not None:
             self._on_progress(progress)
 
@@ -146,6 +183,10 @@ class Publisher:
             Span(self._began, time.time(), complete),
         )
         write_report(data, self._folder.path)
+        setup, confirmed = prepared.setup, read_confirmed(self._folder)
+        write_front(
+            self._folder.front_path, self._rows, setup.reference, confirmed, prepared.task.metric_name, setup.task_key
+        )
         if front is not None and self._exporter is not None:
             self._exporter(front.recommended.config, self._folder.bundle_path)
         return front

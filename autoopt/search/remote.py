@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +14,20 @@ from uuid import uuid4
 
 import ray
 
-from autoopt.errors import AutooptError, FailureKind, StageError
+from autoopt.errors import AutooptError, FailureKind, StageError, StoreError
 from autoopt.records import Candidate, Eliminated
 from autoopt.records.hardware import named
 from autoopt.search import code
 from autoopt.search.cluster import KIND, alive_kinds
 from autoopt.search.commons import Shared
+from autoopt.search.metrics import JobMetrics
 from autoopt.workers import process
 from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.node import Node
-from autoopt.workers.stages.execute import Result, execute, find, note
+from autoopt.workers.stages.execute import Result, execute, find, log_of, note
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import LocalStore, Store, open_store
 
 if TYPE_CHECKING:
     from autoopt.search.desk import Answer
@@ -47,13 +48,17 @@ class Place:
     """Where a job's stages work: what a task on another process needs to find everything again."""
 
     setup: Setup
-    store: str
+    store: str = field(repr=False)
+    """Its address, which may hold a password."""
     logs: str
+    """The folder of the job's logs: on every node where the store is a folder, else on the driver's."""
+    metrics: JobMetrics
+    """Whose figures the stages' are."""
     job: str = ""
     """The job's name, among others of a shared cluster."""
     shared: bool = False
     """Whether there may be other jobs on the cluster."""
-    code: str | None = None
+    code: tuple[str, ...] = ()
     """Where the user's code is expected, where it travels with the job (`autoopt.search.code`)."""
 
 
@@ -75,15 +80,26 @@ class StoppedError(StageError):
 def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     node = _node()
-    process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
-    if place.code is not None:
-        code.settle(Path(place.code))
+    meeting = node.meeting_of(ray.get_runtime_context().get_node_id())
+    process.share(meeting)
+    store = open_store(place.store)
+    logs = Path(place.logs) if isinstance(store, LocalStore) else meeting / "logs" / place.job
     try:
-        return execute(stage, place.setup, _store(place.store), Path(place.logs), node)
+        code.settle(place.code)
+        with place.metrics.holding(stage.role):
+            return execute(stage, place.setup, store, logs, node)
     except AutooptError as error:
+        if not isinstance(store, LocalStore):
+            _keep_log(log_of(stage, logs), place.job, store)
         # For who looks at the task in Ray's dashboard.
         print(f"{stage.label}: {error}\n{getattr(error, 'log', '')}")
         return error
+
+
+def _keep_log(log: Path, job: str, store: Store) -> None:
+    """The log of a stage that failed, beside the job's other files: it was written on this node alone."""
+    with suppress(OSError, StoreError):  # the failure itself is what the job must hear of
+        store.files.write(f"jobs/{job}/logs/{log.name}", log.read_bytes())
 
 
 @cache
@@ -91,14 +107,12 @@ def _node() -> Node:
     return Node.here()
 
 
-@cache
-def _store(root: str) -> LocalStore:
-    """One for the process: it verifies each artifact once, which takes a fifth of a second for a large task."""
-    return LocalStore(Path(root))
-
-
-def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable[[], bool]) -> Result:
+def run_stage(
+    stage: Stage, place: Place, store: Store, must_stop: Callable[[], bool], name: str | None = None
+) -> Result:
     """The stage's result: from the store, or by a Ray task in a free slot. One computation of a key at a time.
+
+    ``name``: the task's in Ray's dashboard, see `autoopt.search.naming`; the stage's label by default.
 
     Raises:
         StageError: the stage failed, or (INTERRUPTED) the job stops.
@@ -121,7 +135,7 @@ def run_stage(stage: Stage, place: Place, store: LocalStore, must_stop: Callable
 
         for retries, pause_s in enumerate((*RETRY_AFTER_S, None)):
             try:
-                result = _watch(_submit(stage, place), stage, alive)
+                result = _watch(_submit(stage, place, name or stage.label), stage, alive)
             except _NODE_FAULTS as error:
                 if pause_s is None:
                     raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
@@ -156,11 +170,11 @@ def _pause(seconds: float, alive: Callable[[], None]) -> None:
         time.sleep(min(left, POLL_S))
 
 
-def _submit(stage: Stage, place: Place) -> Any:
+def _submit(stage: Stage, place: Place, name: str) -> Any:
     # A Tune trial's placement group captures its child tasks unless they ask for the default strategy.
     kind = stage.kind_of_node
     return _run_stage.options(
-        name=stage.label,
+        name=name,
         resources={stage.role: 1} if kind is None else place.setup.hardware[kind].needs(stage.role),
         label_selector=None if kind is None else {KIND: kind},
         scheduling_strategy="DEFAULT",

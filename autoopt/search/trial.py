@@ -6,7 +6,6 @@ import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,12 +14,13 @@ from ray import tune
 from autoopt.errors import StoreError
 from autoopt.records import Candidate, Outcome, from_json, outcome_to_json, to_json
 from autoopt.records.outcome import Eliminated, Failed, Measured, outcome_name
+from autoopt.search.naming import stage_name, task_name
 from autoopt.search.remote import DeskGate, HardwareGoneError, Place, StoppedError, run_stage
 from autoopt.workers.entry import Postponed, evaluate
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.stage import Role, Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import open_store
 
 # A trial waits nearly all the time. Zero is refused by Tune's placement groups.
 TRIAL_CPUS = 0.001
@@ -34,7 +34,7 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self.config = config
         self._place = place
         self._desk = desk
-        self._store = LocalStore(Path(place.store))
+        self._store = open_store(place.store)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another candidate in the same process: a new one costs a second."""
@@ -69,14 +69,17 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         }
 
     def _run(self, candidate: Candidate) -> Any:
-        def must_stop() -> bool:
-            return bool(ray.get(self._desk.heartbeat.remote(candidate.id)))
-
         def settled() -> bool:
             return bool(ray.get(self._desk.settled.remote()))
 
         def run(stage: Stage) -> Result:
-            return run_stage(placed(stage, candidate, settled), self._place, self._store, must_stop)
+            doing = stage_name(stage, candidate)
+
+            def must_stop() -> bool:
+                return bool(ray.get(self._desk.heartbeat.remote(candidate.id, doing)))
+
+            name = task_name(stage, candidate, self._place.metrics.job)
+            return run_stage(placed(stage, candidate, settled), self._place, self._store, must_stop, name)
 
         return run
 

@@ -229,7 +229,7 @@ class PreparedTask:
 
     @property
     def metric_name(self) -> str:
-        """What the scores are."""
+        """The metric's, for people. Runs none of the user's code, as clients must not."""
         return self.manifest.metric
 
     @cached_property

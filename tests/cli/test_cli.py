@@ -1,5 +1,4 @@
 import contextlib
-import io
 import json
 import os
 import pty
@@ -286,19 +285,6 @@ def test_a_summary_counts_the_outcomes_and_the_time() -> None:
     assert summary(progress) == (
         "searching: 12 decided (7 measured, 3 eliminated, 2 failed) · front 4 · best 9.25× · 40 s, 3 min 20 s left"
     )
-
-
-def test_the_picture_shows_the_front_and_where_the_dashboard_is() -> None:
-    from rich.console import Console
-
-    from autoopt.cli.live import picture
-
-    console = Console(width=120, record=True, file=io.StringIO())
-    progress = Progress("searching", 1, front=(ENTRY,) * 13, best=ENTRY, metric="accuracy", dashboard="http://here")
-    console.print(picture(progress))
-    text = console.export_text()
-    for part in ("★", "9.25×", "network unchanged", "and 1 more", "http://here"):
-        assert part in text
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ with local_cluster(node) as cluster:
     affinity = sorted({tuple(process.cpu_affinity()) for process in family})
     token = (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o777
     import ray
-    folder = Path(ray._private.worker._global_node.get_temp_dir_path())
+    folder = Path(ray._private.worker._global_node.get_temp_dir_path()).parent
     told = {"folder": str(folder), "folder_mode": folder.stat().st_mode & 0o777, "sockets": sockets, "affinity": affinity, "token": token, "dashboard": cluster.dashboard, "work": node.cores.work}
 left = sorted(os.sched_getaffinity(0))
 print(json.dumps({**told, "after": left}))

@@ -17,6 +17,7 @@ from autoopt.search.desk import (
     QUEUE_A_TRAINER,
     WAITING_S,
     Outlook,
+    Seats,
     TrainingDesk,
 )
 from autoopt.search.elimination import Judgement
@@ -355,3 +356,17 @@ def test_builders_are_spared_once_networks_have_trained_or_half_of_the_time_is_o
     clock.now += 1.0
     assert desk.settled()
     assert not desk_with(HandJudge(), clock).settled(), "where time is no limit, only networks count"
+
+
+def test_the_desk_tells_what_candidates_wait_for_until_they_fall_silent_or_leave(clock: HandClock) -> None:
+    desk = TrainingDesk(1, clock=clock)
+    desk.heartbeat("a", "build openvino int8")
+    desk.heartbeat("b", "build openvino int8")
+    desk.heartbeat("c", "measure openvino int8, 1 thread")
+    assert desk.seats().doing == ("build openvino int8", "measure openvino int8, 1 thread")
+    assert desk.seats() == Seats(), "nothing is decided by it"
+    desk.leave("c")
+    clock.now += 4.0
+    desk.heartbeat("b", "export onnx")
+    clock.now += 4.0
+    assert desk.seats().doing == ("export onnx",)
