@@ -8,9 +8,11 @@
     │   ├── SpaceError          the search space's file
     │   ├── BudgetError         the budget
     │   ├── JobError            no such job, or not in a state that allows this
+    │   ├── ClusterError        a cluster that cannot be reached, started or used as it is
     │   └── BundleError         a bundle that is damaged, not a bundle, or needs an engine that is not here
     ├── StageError              a stage failed; becomes the candidate's outcome (its ``kind`` is a `FailureKind`)
-    └── StoreError              the store cannot be read or written (disk full, no rights); the job stops and can be resumed
+    ├── StoreError              the store cannot be read or written (disk full, no rights); the job stops and can be resumed
+    └── StudyError              the study's database cannot be used; a job that runs stops and can be resumed
 
 A `UserError` says three things: what was given, what is allowed, and what to do next.
 """
@@ -44,12 +46,20 @@ class JobError(UserError):
     """There is no such job, or it is not in a state that allows what was asked."""
 
 
+class ClusterError(UserError):
+    """The cluster cannot be reached, lets nobody in without the right token, is of another version, or cannot be started so."""
+
+
 class BundleError(UserError):
     """The folder is not a bundle, is damaged, or needs an engine that is not installed here."""
 
 
 class StoreError(AutooptError):
     """The store cannot be read or written. The job stops cleanly and can be resumed."""
+
+
+class StudyError(AutooptError):
+    """The study's database cannot be reached, read or written. A job that runs stops cleanly and can be resumed."""
 
 
 class FailureKind(StrEnum):

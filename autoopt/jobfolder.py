@@ -82,6 +82,11 @@ class JobFolder:
         return self.logs / "job.log"
 
     @property
+    def front_path(self) -> Path:
+        """What the front is made of, for who cannot read the study."""
+        return self.path / "front.json"
+
+    @property
     def report_path(self) -> Path:
         """The report for people."""
         return self.path / "report.html"

@@ -11,7 +11,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 from autoopt.errors import StageError
-from autoopt.records import Candidate, Eliminated, Failed, Measured, Measurement, Outcome, StageRun, from_json
+from autoopt.records import (
+    Candidate,
+    Deployment,
+    Eliminated,
+    Estimate,
+    Failed,
+    Measured,
+    Measurement,
+    Outcome,
+    StageRun,
+    from_json,
+)
+from autoopt.records.estimates import ratio
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.plan import Network, Rung, Serving
@@ -88,6 +100,10 @@ class _Journey:
     known: Known
     stage: Stage | None = None
     runs: list[StageRun] = field(default_factory=list)
+    slower: Estimate | None = None
+    """How much longer the reference takes on the candidate's hardware than on the job's; None where that is the same."""
+    reference_ms: float = 0.0
+    """The latency of the job's, where it is not the same."""
 
     def go(self, stages: Iterable[Stage]) -> dict[str, Any]:
         """Run stages in order; the facts of the last."""
@@ -98,6 +114,42 @@ class _Journey:
             self.runs.append(result.run)
             facts = result.facts
         return facts
+
+
+def against_reference(measurement: Measurement, slower: Estimate | None, reference_ms: float) -> Measurement:
+    """A measurement in the job's figures: its speed-up is over the job's reference, also where that is on other hardware.
+
+    Two latencies that were not timed in turn are compared, so the interval takes in what both references may be wrong by.
+
+    Args:
+        measurement: as taken, against the reference on its own hardware.
+        slower: how much longer that one takes than the job's; None where it is the same.
+        reference_ms: the latency of the job's.
+    """
+    if slower is None:
+        return measurement
+    speedup = ratio(measurement.speedup, slower)
+    latency_ms = Estimate(reference_ms / speedup.value, reference_ms / speedup.high, reference_ms / speedup.low)
+    return replace(measurement, speedup=speedup, latency_ms=latency_ms)
+
+
+def slower_reference(
+    deployment: Deployment, setup: Setup, facts_of: Callable[[Iterable[Stage]], dict[str, Any]]
+) -> tuple[Estimate | None, float]:
+    """How much longer the reference takes on a deployment's hardware than on the job's, and the latency of the job's in ms.
+
+    Args:
+        deployment: names the hardware.
+        setup: the job's.
+        facts_of: runs stages in order and returns the facts of the last.
+    """
+    own = setup.reference.deployment
+    if deployment.kind == own.kind:
+        return None, 0.0
+    theirs, ours = (
+        from_json(Measurement, facts_of(plan.reference_on(each, setup).stages)).latency_ms for each in (deployment, own)
+    )
+    return ratio(theirs, ours), ours.value
 
 
 def evaluate(
@@ -117,6 +169,7 @@ def evaluate(
 
 
 def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate) -> Outcome | Postponed:
+    journey.slower, journey.reference_ms = slower_reference(candidate.deployment, setup, journey.go)
     stages, network = plan.structure(candidate, setup)
     # A plan that cannot be served is told before anything is paid for.
     plan.measurement(candidate, network, setup, "validation")
@@ -142,7 +195,8 @@ def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate)
 
 
 def _measured(serving: Serving, facts: dict[str, Any], journey: _Journey) -> Measured:
-    return Measured(from_json(Measurement, facts), serving.artifact_key, tuple(journey.runs))
+    measurement = against_reference(from_json(Measurement, facts), journey.slower, journey.reference_ms)
+    return Measured(measurement, serving.artifact_key, tuple(journey.runs))
 
 
 def _look(
@@ -150,13 +204,15 @@ def _look(
 ) -> Eliminated | Postponed | None:
     """Time an artifact that needs no training before it is judged, which is what costs: a slow one may be beaten already."""
     timing = journey.go((*serving.stages[:-1], plan.look(candidate, serving, setup)))
-    ended = gate.admit(_standing(candidate, timing, cached=True))
+    ended = gate.admit(_standing(candidate, timing, journey, cached=True))
     return ended and replace(ended, stages=tuple(journey.runs))
 
 
-def _standing(candidate: Candidate, timing: dict[str, Any], **known: Any) -> Standing:
-    speedup = timing["speedup"]
-    return Standing(candidate, speedup["value"], speedup["high"], **{"epochs": 0.0, "next_epochs": 0.0} | known)
+def _standing(candidate: Candidate, timing: dict[str, Any], journey: _Journey, **known: Any) -> Standing:
+    speedup = from_json(Estimate, timing["speedup"])
+    if journey.slower is not None:
+        speedup = ratio(speedup, journey.slower)
+    return Standing(candidate, speedup.value, speedup.high, **{"epochs": 0.0, "next_epochs": 0.0} | known)
 
 
 def _train(
@@ -171,6 +227,7 @@ def _train(
         return _standing(
             candidate,
             timing,
+            journey,
             epochs=done,
             next_epochs=next_epochs,
             score=facts.get("score"),

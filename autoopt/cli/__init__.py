@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from autoopt.cli import bundles, choosing, machine, searching, watching
+from autoopt.cli import bundles, choosing, cluster, machine, searching, watching
 from autoopt.cli.output import speaks_unicode
 from autoopt.errors import AutooptError, StageError
 
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action=_Version, help="show the version and exit")
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (searching, watching, choosing, bundles, machine):
+    for group in (searching, watching, choosing, bundles, machine, cluster):
         group.add(commands)
     return made
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json
-from autoopt.cli.searching import add_results
+from autoopt.cli.searching import add_cluster, add_results, add_study, found
 from autoopt.errors import JobError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _GOALS = {
 
 def add(commands: Any) -> None:
     """Declare the commands."""
-    report = commands.add_parser("report", help="write a job's report again from what is on disk")
+    report = commands.add_parser("report", help="write a job's report again; of one on a cluster, fetch it")
     pick = commands.add_parser("pick", help="the fastest config that meets every goal at 95 %% confidence")
     export = commands.add_parser("export", help="write a config as a bundle")
     for parser, function in ((report, _report), (pick, _pick), (export, _export)):
@@ -38,14 +38,20 @@ def add(commands: Any) -> None:
     export.add_argument("-o", "--out", metavar="DIR", required=True, help="the folder to write")
     for parser in (report, pick, export):
         add_results(parser)
+        add_cluster(parser)
+        add_study(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _report(given: argparse.Namespace) -> int:
-    from autoopt.jobs import job
+    from autoopt.jobs import LocalJob
     from autoopt.jobs.report import rewrite_report
 
-    path = rewrite_report(job(given.job, given.results).folder)
+    job = found(given)
+    path = rewrite_report(job.folder, job.study) if isinstance(job, LocalJob) else job.result_so_far().report_path
+    if path is None:
+        message = f"{job.reference} has written no report yet ({job.status()})"
+        raise JobError(message)
     if given.json:
         print_json({"report": str(path)})
     else:
@@ -55,10 +61,9 @@ def _report(given: argparse.Namespace) -> int:
 
 def _pick(given: argparse.Namespace) -> int:
     from autoopt.cli.results import pick_data, tell_pick
-    from autoopt.jobs import job
 
     goals = {name: getattr(given, name) for name in (goal.strip("-").replace("-", "_") for goal in _GOALS)}
-    picked = _front(job(given.job, given.results)).pick(**goals)
+    picked = _front(found(given)).pick(**goals)
     if given.json:
         print_json(pick_data(picked))
     else:
@@ -67,9 +72,7 @@ def _pick(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from autoopt.jobs import job
-
-    front = _front(job(given.job, given.results))
+    front = _front(found(given))
     config = front.recommended.config if given.id is None else _named(front, given.id)
     if front.exporter is None:
         message = f"the store no longer has the task of {given.job}; run the job again under another name"
@@ -85,9 +88,7 @@ def _export(given: argparse.Namespace) -> int:
 def _front(job: Job) -> Front:
     front = job.front
     if front is None:
-        message = (
-            f"{job.path} has no front yet ({job.status()}): its reference was not measured. `autoopt resume` goes on"
-        )
+        message = f"{job.reference} has no front yet ({job.status()}): its reference was not measured. `autoopt resume` goes on"
         raise JobError(message)
     return front
 
@@ -95,12 +96,12 @@ def _front(job: Job) -> Front:
 def _named(front: Front, given: str) -> Config:
     """The config with that number, or whose id begins so."""
     known = {config.id: config for config in (*front.all_configs, *front.configs)}.values()
-    found = [config for config in known if str(config.number) == given] or [
+    called = [config for config in known if str(config.number) == given] or [
         config for config in known if config.id.startswith(given)
     ]
-    if len(found) == 1:
-        return found[0]
-    problem = "no config" if not found else f"{len(found)} configs"
+    if len(called) == 1:
+        return called[0]
+    problem = "no config" if not called else f"{len(called)} configs"
     there = ", ".join(f"{config.number} ({config.id})" for config in front)
     message = f"{problem} of that job called {given!r}; its front has {there}"
     raise JobError(message)

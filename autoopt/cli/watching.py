@@ -1,16 +1,17 @@
-"""``jobs``, ``status``, ``watch``, ``cancel``: how jobs stand, and the end of one."""
+"""``jobs``, ``status``, ``watch``, ``logs``, ``cancel``: how jobs stand, and the end of one."""
 
 from __future__ import annotations
 
 import argparse
-import shlex
+import json
 import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json, print_table
-from autoopt.cli.searching import STOPPED, add_results
+from autoopt.cli.searching import STOPPED, add_cluster, add_results, add_study, found, where
+from autoopt.errors import JobError
 
 if TYPE_CHECKING:
     from autoopt.jobfolder import JobState
@@ -26,10 +27,15 @@ def add(commands: Any) -> None:
     status.add_argument("job", metavar="JOB", nargs="?", help="its name or folder")
     watch = commands.add_parser("watch", help="show a job's progress until it ends; Ctrl-C leaves it running")
     watch.add_argument("job", metavar="JOB", help="its name or folder")
+    add_study(watch)
     cancel = commands.add_parser("cancel", help="end a job, its best so far on disk")
     cancel.add_argument("job", metavar="JOB", help="its name or folder")
-    for parser, function in ((listed, _jobs), (status, _status), (watch, _watch), (cancel, _cancel)):
+    logs = commands.add_parser("logs", help="print a job's log")
+    logs.add_argument("job", metavar="JOB", help="its name or folder")
+    logs.add_argument("--follow", "-f", action="store_true", help="go on until the job has ended")
+    for parser, function in ((listed, _jobs), (status, _status), (watch, _watch), (cancel, _cancel), (logs, _logs)):
         add_results(parser)
+        add_cluster(parser)
         about = "print a line of JSON a change" if parser is watch else "print JSON"
         parser.add_argument("--json", action="store_true", help=about)
         parser.set_defaults(run=function)
@@ -38,28 +44,35 @@ def add(commands: Any) -> None:
 def _jobs(given: argparse.Namespace) -> int:
     from autoopt.jobs import jobs
 
-    found = jobs(given.results)
+    listed = jobs(given.results, address=given.address, store=given.store)
     if given.json:
-        print_json([_data(each) for each in found])
-    elif not found:
-        print(f"There are no jobs in {given.results}/. `autoopt run TASK` begins one.")
+        print_json([_data(each) for each in listed])
+    elif not listed:
+        place = given.address or f"{given.results}/"
+        print(f"There are no jobs in {place}. `autoopt {'submit' if given.address else 'run'} TASK` begins one.")
     else:
-        rows = [(each.id, str(each.status()), each.spec.created_at, _so_far(each.state())) for each in found]
-        print_table(("job", "status", "begun", "progress"), rows)
+        print_table(("job", "status", "begun", "progress"), [_row(each) for each in listed])
     return 0
+
+
+def _row(job: Job) -> tuple[str, str, str, str]:
+    state = job.state()
+    try:
+        begun = job.spec.created_at
+    except JobError:
+        begun = ""  # it has not begun, or its store cannot be read from here
+    return job.id, str(state.status), begun, _so_far(state)
 
 
 def _status(given: argparse.Namespace) -> int:
     if given.job is None:
         return _jobs(given)
-    from autoopt.jobs import job
-
-    found = job(given.job, given.results)
+    job = found(given)
     if given.json:
-        print_json(_data(found))
+        print_json(_data(job))
         return 0
-    state = found.state()
-    print(f"{found.path}: {state.status}" + (f" ({state.message})" if state.message else ""))
+    state = job.state()
+    print(f"{job.reference}: {state.status}" + (f" ({state.message})" if state.message else ""))
     print(_so_far(state))
     if state.progress.best is not None:
         best = state.progress.best
@@ -67,31 +80,30 @@ def _status(given: argparse.Namespace) -> int:
     if state.progress.dashboard and not state.status.ended:
         print(f"Ray dashboard: {state.progress.dashboard}")
     if state.status.ended and state.status != "done":
-        print(f"go on with: autoopt resume {shlex.quote(str(found.path))}")
+        print(f"go on with: autoopt resume {job.reference}")
     return 0
 
 
 def _watch(given: argparse.Namespace) -> int:
     from autoopt.cli.live import shown
     from autoopt.cli.results import tell
-    from autoopt.jobs import job
 
-    found = job(given.job, given.results)
+    job = found(given)
     if given.json:
-        return _follow(found)
+        return _follow(job)
     try:
         with shown() as show:
-            while not (state := found.state()).status.ended:
+            while not (state := job.state()).status.ended:
                 show(state.progress)
                 time.sleep(POLL_S)
     except KeyboardInterrupt:
-        print(f"{found.path} goes on; `autoopt cancel {shlex.quote(str(found.path))}` ends it", file=sys.stderr)
+        print(f"{job.reference} goes on; `autoopt cancel {job.reference}` ends it", file=sys.stderr)
         return STOPPED
-    tell(found.result(), as_json=False)
+    tell(job.result(), as_json=False)
     return 0
 
 
-def _follow(found: Job) -> int:
+def _follow(job: Job) -> int:
     """A line of JSON a change, the last one when it has ended. Its clock alone is none, or there would be a line every two seconds.
 
     Raises:
@@ -99,27 +111,25 @@ def _follow(found: Job) -> int:
     """
     told = None
     while True:
-        state = found.state()
+        state = job.state()
         change = (state.status, state.message, replace(state.progress, seconds_used=0.0, seconds_left=None))
         if change != told:
             told = change
-            print_json({"job": found.id, "folder": str(found.path), "state": state}, indent=None)
+            print_json({"job": job.id, **where(job), "state": state}, indent=None)
         if state.status == "failed":
-            found.result()
+            job.result()
         if state.status.ended:
             return 0
         time.sleep(POLL_S)
 
 
 def _cancel(given: argparse.Namespace) -> int:
-    from autoopt.jobs import job
-
-    found = job(given.job, given.results)
-    status = found.cancel()
+    job = found(given)
+    status = job.cancel()
     if given.json:
-        print_json(_data(found))
+        print_json(_data(job))
     else:
-        print(f"{found.path}: {status}")
+        print(f"{job.reference}: {status}")
     return 0
 
 
@@ -131,5 +141,19 @@ def _so_far(state: JobState) -> str:
     return summary(replace(progress, phase=state.status, seconds_left=None) if state.status.ended else progress)
 
 
+def _logs(given: argparse.Namespace) -> int:
+    job = found(given)
+    try:
+        for line in job.logs(follow=given.follow):
+            print(json.dumps({"line": line}) if given.json else line, flush=given.follow)
+    except KeyboardInterrupt:
+        return STOPPED
+    return 0
+
+
 def _data(job: Job) -> dict[str, Any]:
-    return {"job": job.id, "folder": str(job.path), "spec": job.spec, "state": job.state()}
+    try:
+        spec = job.spec
+    except JobError:
+        spec = None  # it has not begun, or its store cannot be read from here
+    return {"job": job.id, **where(job), "spec": spec, "state": job.state()}

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 from autoopt.errors import UserError
 from autoopt.front.config import Config
-from autoopt.front.estimates import ratio
 from autoopt.front.goals import Goal, Goals
 from autoopt.front.words import ScoreWords, speed
 from autoopt.records import Estimate
+from autoopt.records.estimates import ratio
 
 Exporter: TypeAlias = Callable[[Config, Path], Path]
 """Writes a config as a bundle into a folder and returns the folder. Given by whoever knows the store."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoopt.errors import JobError
-from autoopt.jobfolder import JobFolder, JobSpec, JobState, JobStatus, ProcessMark, Progress
-from autoopt.jobs import launch
+from autoopt.jobfolder import JobFolder, JobSpec, JobState, JobStatus, Progress
 
 if TYPE_CHECKING:
     from autoopt.front import Front, Pick
-
-POLL_S = 0.2
-# Cancelling: politely (the best so far is written), then firmly, then for good; 10 s in all.
-POLITE_S, FIRM_S, LAST_S = 7.0, 1.5, 1.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,19 @@ class JobResult:
     bundle_path: Path | None
     """The recommended config, as `autoopt.load` takes it."""
     progress: Progress
+
+    @classmethod
+    def of(cls, folder: JobFolder, state: JobState, front: Front | None) -> JobResult:
+        """What lies in a job's folder."""
+        return cls(
+            folder=folder.path,
+            status=state.status,
+            message=state.message,
+            front=front,
+            report_path=folder.report_path if folder.report_path.exists() else None,
+            bundle_path=folder.bundle_path if folder.bundle_path.exists() else None,
+            progress=state.progress,
+        )
 
     def pick(
         self,
@@ -54,58 +62,73 @@ class JobResult:
         return self.front.pick(max_accuracy_drop, max_latency_ms, max_size_mb, min_accuracy)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One search."""
-
-    folder: JobFolder
+class Job(ABC):
+    """One search: on this machine, or on a cluster."""
 
     @property
+    @abstractmethod
     def id(self) -> str:
-        """Its name: the folder's."""
-        return self.folder.path.name
+        """Its name."""
 
     @property
-    def path(self) -> Path:
-        """Its folder."""
-        return self.folder.path
+    @abstractmethod
+    def reference(self) -> str:
+        """What commands of the shell take: its folder, or its name and the cluster's address."""
 
     @property
+    @abstractmethod
     def spec(self) -> JobSpec:
         """What was asked."""
-        return self.folder.spec()
 
+    @abstractmethod
     def state(self) -> JobState:
-        """How it stands."""
-        return self.folder.state()
+        """How it stands; a job that nobody works at any more is interrupted."""
+
+    @property
+    @abstractmethod
+    def front(self) -> Front | None:
+        """The best so far; None until the reference has been measured."""
+
+    @abstractmethod
+    def logs(self, *, follow: bool = False) -> Iterator[str]:
+        """The lines of its log; with ``follow`` until it has ended."""
+
+    @abstractmethod
+    def result_so_far(self) -> JobResult:
+        """What it has left until now, however it stands."""
+
+    @abstractmethod
+    def cancel(self) -> JobStatus:
+        """End it within 10 seconds, its best so far on disk if there is time for that. It can be resumed."""
+
+    @abstractmethod
+    def resume(self, *, budget: str | None = None) -> Job:
+        """Let it go on in the background; nothing that is finished is done twice.
+
+        Args:
+            budget: a larger one, for a job that has used its own.
+
+        Raises:
+            JobError: it runs, or is done and was given no larger budget.
+        """
+
+    @property
+    @abstractmethod
+    def log_place(self) -> str:
+        """Where its log is, for people."""
+
+    @property
+    @abstractmethod
+    def poll_s(self) -> float:
+        """How often it is worth asking."""
 
     def status(self) -> JobStatus:
-        """How it stands, in a word; a job whose process is gone is interrupted."""
+        """How it stands, in a word."""
         return self.state().status
 
     def progress(self) -> Progress:
         """How far it is."""
         return self.state().progress
-
-    @property
-    def front(self) -> Front | None:
-        """The best so far, from the study on disk; None until the reference has been measured."""
-        from autoopt.jobs.stored import stored_front
-
-        return stored_front(self.folder)
-
-    def logs(self, *, follow: bool = False) -> Iterator[str]:
-        """The lines of its log; with ``follow`` until it has ended."""
-        if not self.folder.log_path.exists():
-            return
-        with self.folder.log_path.open(encoding="utf-8", errors="replace") as file:
-            while True:
-                # Asked before reading: what it printed last is read after it has ended.
-                ended = self.status().ended
-                yield from (line.rstrip("\n") for line in file)
-                if ended or not follow:
-                    return
-                time.sleep(POLL_S)
 
     def wait(self, timeout_s: float | None = None) -> JobStatus:
         """Wait until it has ended.
@@ -116,10 +139,22 @@ class Job:
         ends = None if timeout_s is None else time.monotonic() + timeout_s
         while not (status := self.status()).ended:
             if ends is not None and time.monotonic() >= ends:
-                message = f"{self.path} is still {status} after {timeout_s:g} s"
+                message = f"{self.reference} is still {status} after {timeout_s:g} s"
                 raise TimeoutError(message)
-            time.sleep(POLL_S)
+            time.sleep(self.poll_s)
         return status
+
+    def watch(self) -> Iterator[JobState]:
+        """Its state whenever that has changed, until it has ended; the last one is how it ended."""
+        shown: JobState | None = None
+        while True:
+            state = self.state()
+            if state != shown:
+                yield state
+                shown = state
+            if state.status.ended:
+                return
+            time.sleep(self.poll_s)
 
     def result(self, timeout_s: float | None = None) -> JobResult:
         """Wait for it, then what it has left; for one that was stopped, the best so far.
@@ -129,75 +164,25 @@ class Job:
             TimeoutError: see `wait`.
         """
         if self.wait(timeout_s) is JobStatus.FAILED:
-            message = f"{self.path} failed. {self.state().message}\nIts log is {self.folder.log_path}"
+            message = f"{self.reference} failed. {self.state().message}\nIts log is {self.log_place}"
             raise JobError(message)
         return self.result_so_far()
 
-    def result_so_far(self) -> JobResult:
-        """What it has left until now, however it stands."""
-        return result_of(self.folder, self.front)
-
-    def cancel(self) -> JobStatus:
-        """End it within 10 seconds, its best so far on disk if there is time for that. It can be resumed.
-
-        Raises:
-            JobError: it runs on another machine.
-        """
-        state = self.state()
-        if state.status.ended:
-            return state.status
-        if state.process is not None:
-            self._end(state.process)
-        status = self.folder.state().status
-        if status in {JobStatus.DONE, JobStatus.FAILED}:
-            return status  # it was faster
-        return self.folder.update(status=JobStatus.CANCELLED, message="cancelled; it can be resumed").status
-
-    def _end(self, process: ProcessMark) -> None:
-        if process.alive() is None:
-            message = f"{self.path} runs on {process.host}; cancel it there"
-            raise JobError(message)
-        for number, patience_s in ((signal.SIGINT, POLITE_S), (signal.SIGTERM, FIRM_S)):
-            launch.ask_to_end(process, number)
-            if _gone(process, patience_s):
-                return
-        launch.kill(process)
-        _gone(process, LAST_S)
-
-    def resume(self, *, budget: str | None = None) -> Job:
-        """Let it go on in the background; nothing that is finished is done twice.
-
-        Args:
-            budget: a larger one, for a job that has used its own.
+    def check_resumable(self, budget: str | None) -> None:
+        """Nothing where it can go on.
 
         Raises:
             JobError: it runs, or is done and was given no larger budget.
+            BudgetError: the budget cannot be used.
         """
-        from autoopt.jobs.submit import make_ready
+        status = self.status()
+        if not status.ended:
+            message = f"{self.reference} is {status} already; `autoopt watch {self.reference}` shows it"
+            raise JobError(message)
+        if status is JobStatus.DONE and budget is None:
+            message = f"{self.reference} is done: it has used its budget ({self.spec.budget}). Give a larger one (--budget) to go on"
+            raise JobError(message)
+        if budget is not None:
+            from autoopt.search.budget import parse_budget
 
-        make_ready(self.folder, budget)
-        launch.start(self.folder)
-        return self
-
-
-def _gone(process: ProcessMark, patience_s: float) -> bool:
-    ends = time.monotonic() + patience_s
-    while process.alive():
-        if time.monotonic() >= ends:
-            return False
-        time.sleep(POLL_S / 4)
-    return True
-
-
-def result_of(folder: JobFolder, front: Front | None) -> JobResult:
-    """The result, with a front that is known already."""
-    state = folder.state()
-    return JobResult(
-        folder=folder.path,
-        status=state.status,
-        message=state.message,
-        front=front,
-        report_path=folder.report_path if folder.report_path.exists() else None,
-        bundle_path=folder.bundle_path if folder.bundle_path.exists() else None,
-        progress=state.progress,
-    )
+            parse_budget(budget)

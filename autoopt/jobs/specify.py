@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
@@ -13,8 +14,9 @@ from autoopt.jobfolder import JobFolder, JobSpec, create, now
 from autoopt.records import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from autoopt.search.study_url import StudyUrl
     from autoopt.space import SpaceFile
     from autoopt.task import LoadedTask, Task
 
@@ -39,23 +41,57 @@ def new_folder(
         budget: likewise.
         name: the folder's; made from task, space and time where None.
         results: the folder of all jobs.
-        asked: more fields of `JobSpec`: scenario, seed, store, options.
+        asked: more that was asked; see `new_spec`.
         import_task: whether a task's file is imported now, to see that it can be.
 
     Raises:
-        UserError: the task, the space or the budget cannot be used, or the name is taken.
+        UserError: the task, the space, the budget or the store cannot be used, or the name is taken.
+        StudyError: the study's database cannot be used.
+    """
+    spec, loaded = new_spec(task, space, budget, name=name, asked=asked, import_task=import_task)
+    folder = create(Path(results).absolute() / spec.name, spec)
+    try:
+        _fill(folder, loaded, asked.get("study"))
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)  # a job without a task or a study is none
+        raise
+    return folder
+
+
+def new_spec(
+    task: str | Path | Task,
+    space: str | Path,
+    budget: str | int | timedelta | Mapping[str, float],
+    *,
+    name: str | None,
+    asked: Mapping[str, Any],
+    import_task: bool,
+) -> tuple[JobSpec, LoadedTask | None]:
+    """What is asked, and the task where it was loaded.
+
+    Args:
+        task: see `autoopt.submit`.
+        space: likewise.
+        budget: likewise.
+        name: of the job; made from task, space and time where None.
+        asked: more fields of `JobSpec` (scenario, seed, store, options, address), its "study" as a `StudyUrl` or None, and
+            "hardware" for the space's.
+        import_task: whether a task's file is imported now, to see that it can be.
+
+    Raises:
+        UserError: the task, the space or the budget cannot be used.
     """
     from autoopt.search.budget import parse_budget
 
     allowed = parse_budget(budget)
-    file = _space(space, asked.get("scenario"))
+    file = _space(space, asked.get("scenario"), asked.get("hardware"))
     reference, loaded = _task(task, import_task=import_task)
-    path = Path(results).absolute() / _checked(name or _invented(reference, loaded, file.name))
+    study: StudyUrl | None = asked.get("study")
     options = dict(asked.get("options", {}))
     if loaded is not None and loaded.ref is None:
         options["imports"] = to_json(loaded.imports)
     spec = JobSpec(
-        name=path.name,
+        name=_checked(name or _invented(reference, loaded, file.name)),
         task=reference,
         space=str(space),
         space_text=file.text,
@@ -63,24 +99,24 @@ def new_folder(
         scenario=asked.get("scenario"),
         seed=asked.get("seed", 0),
         store=_store(asked.get("store")),
+        study=None if study is None else study.shown,
+        address=asked.get("address"),
         options=options,
         created_at=now(),
         version=metadata.version("autoopt"),
     )
-    folder = create(path, spec)
-    if loaded is not None and loaded.ref is None:
-        _pickle(loaded, folder)
-    return folder
+    return spec, loaded
 
 
-def _space(space: str | Path, scenario: str | None) -> SpaceFile:
+def _space(space: str | Path, scenario: str | None, hardware: Sequence[str] | None) -> SpaceFile:
     from autoopt.space import load_space
     from autoopt.space.names import unknown
     from autoopt.space.techniques import step_choice
     from autoopt.workers.engines import engines
     from autoopt.workers.techniques import techniques
 
-    file = load_space(space, None if scenario is None else {"scenario": scenario})
+    given = {"scenario": scenario, "deployment.hardware": list(hardware) if hardware else None}
+    file = load_space(space, {name: value for name, value in given.items() if value is not None})
     known = techniques()
     for name, section in file.model.items():
         if name not in known:
@@ -115,22 +151,24 @@ def _task(task: str | Path | Task, *, import_task: bool) -> tuple[str, LoadedTas
     return f"{loaded.ref.path}:{loaded.ref.attribute}", loaded
 
 
-def _pickle(loaded: LoadedTask, folder: JobFolder) -> None:
-    import shutil
+def _fill(folder: JobFolder, loaded: LoadedTask | None, study: StudyUrl | None) -> None:
+    if loaded is not None and loaded.ref is None:
+        from autoopt.task import save_task
 
-    from autoopt.task import save_task
-
-    try:
         save_task(loaded, folder.task_pickle)
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)  # a job without a task is none
-        raise
+    if study is not None:
+        from autoopt.search.storage import begin_study
+
+        begin_study(study, folder.path.name)
 
 
-def _store(given: object) -> str | None:
-    if given is None or "://" in str(given):
-        return None if given is None else str(given)
-    return str(Path(str(given)).expanduser().absolute())
+def _store(given: str | Path | None) -> str | None:
+    from autoopt.workers.store import check_store, default_store, full_address, is_url
+
+    address = full_address(default_store() if given is None else given)
+    if is_url(address):
+        check_store(address)  # a folder is made by the job, where it runs
+    return None if given is None else address
 
 
 def _checked(name: str) -> str:

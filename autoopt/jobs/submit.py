@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import JobError, UserError
-from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark, Progress, write_json
-from autoopt.jobs import execute, launch
+from autoopt.jobfolder import JobFolder, Progress
+from autoopt.jobs import clustered, execute, launch
+from autoopt.jobs.clustered import ClusterJob
 from autoopt.jobs.execute import Extras
-from autoopt.jobs.job import Job, JobResult, result_of
+from autoopt.jobs.job import Job, JobResult
+from autoopt.jobs.local import LocalJob
 from autoopt.jobs.run import save_callbacks
 from autoopt.jobs.specify import new_folder
-from autoopt.records import to_json
+from autoopt.search.study_url import StudyUrl, asked_study
 
 if TYPE_CHECKING:
     from autoopt.task import Task
@@ -34,9 +35,14 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     name: str | None = None,
     results: str | Path = RESULTS,
     store: str | Path | None = None,
+    study: str | None = None,
     scenario: str | None = None,
     seed: int = 0,
     lane_cores: int | None = None,
+    address: str | None = None,
+    code: str | Path | None = None,
+    hardware: Sequence[str] | None = None,
+    wait: bool = False,
     callbacks: Sequence[Any] = (),
     stopper: Any = None,
 ) -> Job:
@@ -48,23 +54,48 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
         budget: ``"10m"``, ``"60 candidates"``, ``"1h, 200 candidates"``; a number of candidates; a timedelta.
         name: of the job: ``results/<name>/`` is its folder. Made from task, space and time by default.
         results: the folder of all jobs.
-        store: the folder of the artifact store; ``$AUTOOPT_STORE`` or the user's cache by default.
+        store: the artifact store: a folder, which machines may share, or a URL such as ``s3://bucket/folder``; ``$AUTOOPT_STORE``
+            or the user's cache by default.
+        study: the URL of the database that remembers the search: ``"postgresql+psycopg://user:password@host/database"`` or
+            ``"sqlite:///file.db"``, which may be shared by many jobs; ``"journal"`` is a file in the job's folder.
+            ``$AUTOOPT_STUDY`` or the journal by default. No file of the job holds a password: whoever resumes or reports the job
+            gives it again, by this argument, that variable, ``$PGPASSWORD`` or ``~/.pgpass``.
         scenario: "single_stream" (one sample a request) or "offline" (time per sample, in batches); as the space says by
             default.
         seed: of the sampler and of all training.
-        lane_cores: how many cores are kept for timing; half of them by default.
+        lane_cores: how many cores are kept for timing; half of them by default. On a cluster the nodes say it.
+        address: of a Ray cluster's dashboard, ``http://host:8265``: the job runs there, and goes on when this machine is
+            switched off. The store must then be one that all nodes see.
+        code: on a cluster, the folder of the code that travels with the job; the task's own folder by default.
+        hardware: names of hardware to serve on, in place of the space's.
+        wait: on a cluster, whether to wait for hardware that is not there; the job is refused by default.
         callbacks: Ray Tune's callbacks (TensorBoard, MLflow, W&B, …).
         stopper: one of Ray Tune's stoppers.
 
     Raises:
-        UserError: the task does not import, the space or the budget is not valid, or the name is taken.
+        UserError: the task does not import, the space or the budget is not valid, the store cannot be used, or the name is taken;
+            the cluster cannot be reached.
+        StudyError: the study's database cannot be used.
     """
-    asked = {"scenario": scenario, "seed": seed, "store": store, "options": _options(lane_cores)}
+    where = asked_study(study)
+    asked = {
+        "scenario": scenario,
+        "seed": seed,
+        "store": store,
+        "study": where,
+        "hardware": hardware,
+        "options": _options(lane_cores, wait=wait),
+    }
+    if address is not None:
+        from autoopt.jobs.sending import send
+
+        asked |= {"address": address, "code": code}
+        return send(task, space, budget, name=name, results=results, asked=asked, extras=Extras(callbacks, stopper))
     folder = new_folder(task, space, budget, name=name, results=results, asked=asked, import_task=True)
     if callbacks or stopper is not None:
-        save_callbacks(folder, tuple(callbacks), stopper)
-    launch.start(folder)
-    return Job(folder)
+        save_callbacks(folder.path, tuple(callbacks), stopper)
+    launch.start(folder, where)
+    return LocalJob(folder, study)
 
 
 def search(  # noqa: PLR0913 (the settings of a search, by keyword)
@@ -75,9 +106,11 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
     name: str | None = None,
     results: str | Path = RESULTS,
     store: str | Path | None = None,
+    study: str | None = None,
     scenario: str | None = None,
     seed: int = 0,
     lane_cores: int | None = None,
+    hardware: Sequence[str] | None = None,
     callbacks: Sequence[Any] = (),
     stopper: Any = None,
     on_start: Callable[[Job], None] | None = None,
@@ -94,9 +127,11 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         name: see `submit`.
         results: see `submit`.
         store: see `submit`.
+        study: see `submit`.
         scenario: see `submit`.
         seed: see `submit`.
         lane_cores: see `submit`.
+        hardware: see `submit`.
         callbacks: see `submit`.
         stopper: see `submit`.
         on_start: told the job before it begins.
@@ -106,23 +141,47 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         UserError: what was given cannot be used; no folder is left then.
         AutooptError: the search failed; it can be resumed.
     """
-    asked = {"scenario": scenario, "seed": seed, "store": store, "options": _options(lane_cores)}
+    where = asked_study(study)
+    asked = {
+        "scenario": scenario,
+        "seed": seed,
+        "store": store,
+        "study": where,
+        "hardware": hardware,
+        "options": _options(lane_cores),
+    }
     folder = new_folder(task, space, budget, name=name, results=results, asked=asked, import_task=False)
     if on_start is not None:
-        on_start(Job(folder))
-    extras = Extras(callbacks=tuple(callbacks), stopper=stopper, on_progress=on_progress)
+        on_start(LocalJob(folder, study))
+    extras = Extras(callbacks=tuple(callbacks), stopper=stopper, on_progress=on_progress, study=where)
     try:
         front = execute.execute(folder, extras, execute.CONTROLLER)
     except UserError:
-        if not folder.study_path.exists():
-            shutil.rmtree(folder.path)  # it never began: the name is free for the next attempt
+        if _never_began(folder, where):
+            shutil.rmtree(folder.path)  # the name is free for the next attempt
         raise
-    return result_of(folder, front)
+    return JobResult.of(folder, folder.state(), front)
 
 
-def resume(job: str | Path | Job, *, budget: str | None = None, results: str | Path = RESULTS) -> Job:
-    """Let an interrupted, cancelled or failed job go on in the background. See `Job.resume`."""
-    return find(job, results).resume(budget=budget)
+def _never_began(folder: JobFolder, study: StudyUrl | None) -> bool:
+    if study is None:
+        return not folder.study_path.exists()
+    from autoopt.search.storage import discard_study
+
+    return discard_study(study, folder.path.name)
+
+
+def resume(
+    job: str | Path | Job,
+    *,
+    budget: str | None = None,
+    results: str | Path = RESULTS,
+    study: str | None = None,
+    address: str | None = None,
+    store: str | None = None,
+) -> Job:
+    """Let an interrupted, cancelled or failed job go on in the background. See `Job.resume` and `find`."""
+    return find(job, results, study, address=address, store=store).resume(budget=budget)
 
 
 def go_on(
@@ -130,67 +189,76 @@ def go_on(
     *,
     budget: str | None = None,
     results: str | Path = RESULTS,
+    study: str | None = None,
     on_start: Callable[[Job], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> JobResult:
-    """Let it go on in this process, and return at the end; see `Job.resume` and `search`."""
-    folder = find(job, results).folder
-    make_ready(folder, budget)
+    """Let it go on in this process, and return at the end; see `Job.resume`, `search`, and `find` for the study."""
+    found = find(job, results, study)
+    if not isinstance(found, LocalJob):
+        message = f"{found.reference} runs on a cluster, and cannot go on here; `autoopt resume {found.reference} --background` lets it go on there"
+        raise JobError(message)
+    folder = found.folder
+    where = found.make_ready(budget)
     if on_start is not None:
-        on_start(Job(folder))
-    front = execute.execute(folder, Extras(on_progress=on_progress), execute.CONTROLLER)
-    return result_of(folder, front)
+        on_start(found)
+    front = execute.execute(folder, Extras(on_progress=on_progress, study=where), execute.CONTROLLER)
+    return JobResult.of(folder, folder.state(), front)
 
 
-def make_ready(folder: JobFolder, budget: str | None) -> None:
-    """Check that a job can go on, and give it the larger budget.
-
-    Raises:
-        JobError: it runs, or is done and was given no larger budget.
-        BudgetError: the budget cannot be used.
-    """
-    spec, state = folder.spec(), folder.state()
-    status = state.status
-    if not status.ended:
-        message = f"{folder.path} is {status} already; `autoopt watch {folder.path}` shows it"
-        raise JobError(message)
-    if status is JobStatus.DONE and budget is None:
-        message = (
-            f"{folder.path} is done: it has used its budget ({spec.budget}). Give a larger one (--budget) to go on"
-        )
-        raise JobError(message)
-    if budget is not None:
-        from autoopt.search.budget import parse_budget
-
-        parse_budget(budget)
-        write_json(folder.spec_path, to_json(replace(spec, budget=budget)))
-    if state.process is not None:
-        launch.sweep(state.process)
-    folder.update(status=JobStatus.SUBMITTED, process=ProcessMark.of(os.getpid()), message="")
-
-
-def find(job: str | Path | Job, results: str | Path = RESULTS) -> Job:
+def find(
+    job: str | Path | Job,
+    results: str | Path = RESULTS,
+    study: str | None = None,
+    *,
+    address: str | None = None,
+    store: str | None = None,
+) -> Job:
     """The job of that name, or in that folder.
+
+    Args:
+        job: its name or folder.
+        results: the folder of this machine's jobs.
+        study: the URL of its study with the password, where it is in a database whose password neither ``$AUTOOPT_STUDY`` nor
+            libpq knows.
+        address: of the cluster that it runs on; what a job on a cluster has left in a folder here knows it by itself.
+        store: of a job on a cluster: the store's address, where the cluster does not know it (its head was restarted) or may
+            not tell it (it has a password).
 
     Raises:
         JobError: there is none; the message lists those there are.
     """
-    if isinstance(job, Job):
-        return job
-    for path in (Path(job), Path(results) / job):
+    if isinstance(job, ClusterJob | LocalJob):
+        return job if study is None else replace(job, study=study)
+    assert not isinstance(job, Job), "there are two kinds"
+    for path in (Path(job), Path(results) / job) if address is None else ():
         folder = JobFolder(path.absolute())
         if folder.exists():
-            return Job(folder)
+            return _of_folder(folder, results, study, store)
+    if address is not None:
+        return clustered.find(str(job), address, store, results, study)
     there = ", ".join(each.id for each in listed(results)) or "none"
     message = f"there is no job {str(job)!r}: neither a job's folder nor one in {results}/. Jobs there: {there}"
     raise JobError(message)
 
 
-def listed(results: str | Path = RESULTS) -> list[Job]:
-    """All jobs in the folder, the oldest first."""
+def _of_folder(folder: JobFolder, results: str | Path, study: str | None, store: str | None) -> Job:
+    """A job of this machine; what a job on a cluster has left here leads there."""
+    spec = folder.spec()
+    if spec.address is None:
+        return LocalJob(folder, study)
+    return clustered.find(spec.name, spec.address, store or spec.store, results, study)
+
+
+def listed(results: str | Path = RESULTS, *, address: str | None = None, store: str | None = None) -> list[Job]:
+    """All jobs in the folder, or on a cluster, the oldest first; see `find`."""
+    if address is not None:
+        return list(clustered.listed(address, store, results))
     folders = [JobFolder(path.parent.absolute()) for path in Path(results).glob("*/job.json")]
-    return sorted(map(Job, folders), key=lambda each: (each.spec.created_at, each.id))
+    jobs = [LocalJob(folder) for folder in folders if folder.spec().address is None]
+    return sorted(jobs, key=lambda each: (each.spec.created_at, each.id))
 
 
-def _options(lane_cores: int | None) -> dict[str, Any]:
-    return {} if lane_cores is None else {"lane_cores": lane_cores}
+def _options(lane_cores: int | None, *, wait: bool = False) -> dict[str, Any]:
+    given = {"lane_cores": lane_cores, "wait": wait or None}
+    return {name: value for name, value in given.items() if value is not None}

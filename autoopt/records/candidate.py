@@ -7,10 +7,12 @@ Candidates with the same model half share its stages through the store.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeAlias
 
 from autoopt.records.codec import digest
+from autoopt.records.hardware import parse
 
 Params: TypeAlias = Mapping[str, bool | int | float | str]
 
@@ -38,6 +40,17 @@ class Deployment:
     """Samples a call."""
     threads: int = 1
     hardware: str = "cpu"
+    """A kind of node and a device on it (`autoopt.records.hardware`)."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of node that serves it."""
+        return parse(self.hardware)[0]
+
+    @property
+    def on_node(self) -> Deployment:
+        """The same as it is seen on such a node, where hardware is a device."""
+        return replace(self, hardware=parse(self.hardware)[1])
 
 
 @dataclass(frozen=True)
@@ -47,12 +60,12 @@ class Candidate:
     model: tuple[Step, ...]
     deployment: Deployment
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hexadecimal digits, a function of the content alone."""
         return digest(self)[:ID_LENGTH]
 
-    @property
+    @cached_property
     def model_id(self) -> str:
         """The same for the model half: equal for candidates that share a network."""
         return digest(self.model)[:ID_LENGTH]

@@ -59,6 +59,10 @@ class JobSpec:
     seed: int = 0
     store: str | None = None
     """The store's folder or URL; None is the user's default one."""
+    study: str | None = None
+    """The URL of the study's database, passwords masked; None is a journal in the job's folder."""
+    address: str | None = None
+    """Of the cluster that it runs on; None for one of its own on the machine that it was begun on."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else was given, as JSON values."""
     created_at: str = ""
@@ -153,6 +157,8 @@ class JobState:
 
     status: JobStatus = JobStatus.SUBMITTED
     process: ProcessMark | None = None
+    attempt: str | None = None
+    """Of a job on a cluster: the Ray job that last worked at it."""
     message: str = ""
     progress: Progress = field(default_factory=Progress)
     updated_at: str = ""

@@ -24,6 +24,8 @@ class StageRun:
     seconds: float
     """Of work; 0 where the store had it."""
     node: str = ""
+    retries: int = 0
+    """So often its node or worker died before."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoopt.front import Config
-from autoopt.front.estimates import difference, ratio
 from autoopt.records import Candidate, Estimate, Step
 from autoopt.records.candidate import Deployment
+from autoopt.records.estimates import difference, ratio
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -111,8 +112,17 @@ class BudgetClock:
 
     @property
     def used_s(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the start, without those that it was paused."""
         return self._clock() - self._began
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What the context lasts is not counted."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._began += self._clock() - began
 
     @property
     def left_s(self) -> float | None:

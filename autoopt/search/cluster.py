@@ -1,6 +1,7 @@
-"""The local Ray cluster of a job: loopback only, no telemetry, slots for lanes, trainers, builders and finishers.
+"""The Ray cluster that a job works on: one of its own on this machine, or one that it shares with other jobs.
 
-Ray's CPUs are logical and pin nothing, so stages ask for slots of our own, and their processes are pinned by us.
+Its own listens on loopback only, reports nothing, and ends with the job. Ray's CPUs are logical and pin nothing, so stages ask for
+slots of our own (lanes, trainers, builders, finishers), and their processes are pinned by us.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from autoopt.workers.stages.setup import Cores
+from autoopt.errors import JobError
+from autoopt.search.capacity import Capacity
+from autoopt.search.commons import HEAD, HEAD_SHARE, Shared
+from autoopt.workers.node import VARIABLE, Node
 
-# What a job's own cluster needs in the environment *before* Ray is imported. The first two keep Ray on loopback: it
-# rewrites a node address of 127.0.0.1 to the routable one and listens everywhere otherwise (docs/decisions.md).
+KIND = "hardware"
+"""The label that says of which kind a node is."""
+
+# What the processes of a cluster need in the environment *before* Ray is imported.
 ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
     # Ray lowers its workers' priority by 15; whatever else the machine does would then preempt a measurement.
     "RAY_worker_niceness": "0",
     # Ray ends idle workers beyond the number of cores after a second, and with them the warmed parents of our stages.
@@ -30,6 +34,19 @@ ENVIRONMENT = {
     # The dashboard's agent looks at every process; each five seconds is more than a job of minutes needs.
     "REPORTER_UPDATE_INTERVAL_MS": "15000",
     "RAY_AUTH_MODE": "token",
+    "OPENVINO_TELEMETRY_DISABLE": "1",
+    "NNCF_TELEMETRY_DISABLE": "1",
+}
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Keeps Ray on loopback: it rewrites a node address of 127.0.0.1 to the routable one and listens everywhere otherwise
+(docs/decisions.md)."""
+
+# What the process that drives a job needs, likewise.
+DRIVER = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
     # We handle Ctrl-C ourselves: running candidates are told as interrupted, best so far is written.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A candidate that reports no objective (eliminated, failed) is no error.
@@ -37,69 +54,137 @@ ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "5",
     # Tune adds writers for CSV and TensorBoard of its own accord; the latter starts threads for every trial. Who wants one passes it.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "OPENVINO_TELEMETRY_DISABLE": "1",
-    "NNCF_TELEMETRY_DISABLE": "1",
 }
 
 
-BUILDERS, FINISHERS = 4, 2
-"""At least, though builders only get what is left over: one that compiles for half a minute must not hold up the others."""
+@dataclass(frozen=True)
+class Cluster:
+    """Where a job works."""
 
+    dashboard: str
+    """The address of Ray's dashboard."""
+    own: Node | None = None
+    """The machine, where the cluster is the job's own."""
+    commons: Shared | None = None
+    """What it has in common with other jobs, where there may be any."""
 
-def slots(cores: Cores) -> dict[str, float]:
-    """A node's custom resources."""
-    return {
-        "lane": 1,
-        "trainer": cores.trainers + cores.spare_trainers,
-        "builder": max(BUILDERS, len(cores.work) // 2),
-        "finisher": max(FINISHERS, cores.trainers),
-    }
+    def capacity(self, job: str) -> Capacity:
+        """What the job may use now: nodes come and go, and so do other jobs."""
+        if self.own is not None:
+            return Capacity.of(self.own.slots)
+        import ray
 
+        whole = Capacity.of(ray.cluster_resources())
+        return whole.shared_by(self.commons.attend(job)) if self.commons else whole
 
-def needs(role: str, cores: Cores) -> dict[str, float]:
-    """What a stage of that role takes of them; a measurement that shares its cores takes everything."""
-    if role == "lane" and cores.exclusive:
-        return slots(cores)
-    return {role: 1}
+    @property
+    def at_home(self) -> dict[str, float]:
+        """The resources of a process that must be where the job's driver is, so that it lives as long."""
+        return {} if self.own is not None else {HEAD: HEAD_SHARE}
 
 
 @contextmanager
-def local_cluster(cores: Cores) -> Iterator[str]:
-    """Start Ray on this machine and stop it at the end; yields the dashboard's address.
+def local_cluster(node: Node) -> Iterator[Cluster]:
+    """Start Ray on this machine as one node, and stop it at the end.
 
     ``address="local"`` always starts a new cluster: a stale file of a dead one would be joined otherwise.
     """
-    for name, value in ENVIRONMENT.items():
+    for name, value in {**LOOPBACK, **ENVIRONMENT, **DRIVER}.items():
         os.environ.setdefault(name, value)
-    _private_token()
+    os.environ.update(node.environment)
+    private_token()
     import ray
 
     before = os.sched_getaffinity(0)
     # Whatever Ray starts inherits this: its servers and our coordinators stay off the lane's cores.
-    os.sched_setaffinity(0, cores.work)
+    os.sched_setaffinity(0, node.cores.work)
     context = ray.init(
         address="local",
-        resources=slots(cores),
+        resources=node.slots,
+        labels={KIND: node.kind},
         include_dashboard=True,
         dashboard_host="127.0.0.1",
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        configure_logging=True,
+        **_quiet(),
     )
     try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        yield Cluster(_address(context), own=node)
     finally:
         ray.shutdown()
         os.sched_setaffinity(0, before)
+        os.environ.pop(VARIABLE, None)
 
 
-def _private_token() -> None:
-    """Let only the user read Ray's authentication token: Ray itself writes it world-readable under the usual umask."""
-    path = Path.home() / ".ray" / "auth_token"
-    if path.exists():
-        path.chmod(0o600)
-        return
+@contextmanager
+def joined_cluster(job: str) -> Iterator[Cluster]:
+    """Join the cluster whose job this process is, and leave it at the end.
+
+    Raises:
+        JobError: it has no place for a job's coordinators.
+    """
+    for name, value in {**ENVIRONMENT, **DRIVER}.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    context = ray.init(address="auto", **_quiet())
+    try:
+        _check(ray.nodes())
+        commons = Shared()
+        try:
+            yield Cluster(_address(context), commons=commons)
+        finally:
+            commons.leave(job)
+    finally:
+        ray.shutdown()
+
+
+def alive_kinds() -> frozenset[str]:
+    """The kinds of the nodes that are there and have a lane."""
+    import ray
+
+    return frozenset(node["Labels"].get(KIND, "") for node in ray.nodes() if has_lane(node))
+
+
+def has_lane(node: dict[str, Any]) -> bool:
+    """Whether one of `ray.nodes` is there and can measure."""
+    return bool(node["Alive"]) and node["Resources"].get("lane", 0) > 0
+
+
+def _check(nodes: list[dict[str, Any]]) -> None:
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    if not any(resources.get(HEAD) and resources.get("CPU") for resources in alive):
+        message = (
+            "the cluster's head has no CPUs (ray start --head --num-cpus=0), where a job's coordinators wait for their stages. "
+            "Start it with at least one: they take a thousandth each."
+        )
+        raise JobError(message)
+
+
+def _quiet() -> dict[str, Any]:
+    return {"logging_level": logging.WARNING, "log_to_driver": False, "configure_logging": True}
+
+
+def _address(context: Any) -> str:
+    return f"http://{context.dashboard_url}" if context.dashboard_url else ""
+
+
+def private_token() -> Path:
+    """Ray's authentication token, readable by the user alone; made where there is none.
+
+    Ray itself writes it world-readable under the usual umask.
+    """
+    path = token_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if path.stat().st_uid == os.getuid():
+            path.chmod(0o600)
+        return path
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32))
+    return path
+
+
+def token_path() -> Path:
+    """Where Ray looks for the token: ``$RAY_AUTH_TOKEN_PATH``, else ``~/.ray/auth_token``."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").expanduser()

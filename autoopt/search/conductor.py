@@ -6,14 +6,16 @@ Everything that is known is in the study: a conductor can be thrown away at any 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
-from autoopt.errors import AutooptError
+from autoopt.errors import AutooptError, StudyError
 from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
+from autoopt.search.capacity import Capacity
 from autoopt.search.desk import QUEUE_A_TRAINER, Outlook, Seats
 from autoopt.search.elimination import Judge, make_judge
 from autoopt.search.proposals import View, begun, make_view, new, worth_serving
@@ -31,6 +33,17 @@ REPLAYED_AT_ONCE = 3
 PROBED_AT_ONCE = 3
 POSTPONED_A_TRAINER = 24
 
+# Candidates in flight: at each lane one is timed, some are built, a few need no training; for each that trains others wait at the
+# desk, so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
+IN_FLIGHT_A_LANE, IN_FLIGHT_A_TRAINER = 5, 1 + QUEUE_A_TRAINER
+ONE_NODE = Capacity(lanes=1, trainers=1, spare=0)
+
+
+def in_flight(capacity: Capacity) -> int:
+    """How many candidates may have a process at a time."""
+    return IN_FLIGHT_A_LANE * max(1, capacity.lanes) + IN_FLIGHT_A_TRAINER * capacity.trainers + capacity.spare
+
+
 Row: TypeAlias = tuple[int, Candidate, Outcome]
 Listener: TypeAlias = Callable[[Sequence[Row]], None]
 """Hears all outcomes so far, after each."""
@@ -45,14 +58,23 @@ class Conductor:
         reference: Candidate,
         clock: BudgetClock,
         listen: Listener,
-        trainers: int = 1,
+        capacity: Capacity = ONE_NODE,
         *,
         replays: bool = False,
     ) -> None:
-        """``replays``: what waits in the study was decided by earlier jobs on the same store."""
+        """Nothing is handed out yet.
+
+        Args:
+            study: what is known.
+            reference: what everything is compared with.
+            clock: of the budget.
+            listen: hears all outcomes so far, after each.
+            capacity: how much may run at a time.
+            replays: what waits in the study was decided by earlier jobs on the same store.
+        """
         self._study = study
         self._replays = replays
-        self._trainers = trainers
+        self._capacity = capacity
         self._reference = reference
         self._clock = clock
         self._listen = listen
@@ -86,13 +108,15 @@ class Conductor:
 
     def next(self) -> tuple[int, Candidate] | None:
         """The next candidate; None while the budget's candidates are all in flight, or when the space is used up."""
-        with self._lock:
+        with self._lock, self._or_abort():
             if self._changes == self._idle_at:
                 return None  # Tune asks many times a second, and thinking takes a core that others need
             decided, running = self._study.outcomes(), self._study.running()
             asked = self._ask(decided, running, self._live(running))
             self._idle_at = self._changes if asked is None else None
-            return None if asked is None else (asked.number, asked.candidate)
+            if asked is not None:
+                return asked.number, asked.candidate
+        return None
 
     def _ask(self, decided: Sequence[Decided], running: Sequence[Asked], live: Sequence[Candidate]) -> Asked | None:
         if len(live) >= self._most_live(len(decided)):
@@ -115,8 +139,14 @@ class Conductor:
         """Those that somebody works at; who waits outside has no process."""
         return [asked.candidate for asked in running if asked.number not in self._room]
 
+    def employ(self, capacity: Capacity) -> None:
+        """So much may run at a time from now on."""
+        with self._lock:
+            self._changes += capacity != self._capacity
+            self._capacity = capacity
+
     def _most_live(self, decided: int) -> int:
-        growing = AT_FIRST + decided
+        growing = min((AT_FIRST + decided) * max(1, self._capacity.lanes), in_flight(self._capacity))
         return min(growing, REPLAYED_AT_ONCE) if self._replays and self._study.waits else growing
 
     def _too_early(self, view: View | None, live: Sequence[Candidate]) -> bool:
@@ -137,7 +167,7 @@ class Conductor:
     def _call(self, live: Sequence[Candidate]) -> Asked | None:
         """Somebody out of the waiting room, where there is a seat at the desk."""
         judge = self.judge() if len(self._room) else None
-        seats = (1 + QUEUE_A_TRAINER) * self._trainers + self._desk.beyond
+        seats = (1 + QUEUE_A_TRAINER) * self._capacity.trainers + self._desk.beyond
         if judge is None or self._seats_taken(live) >= seats:
             return None
         asked = self._room.call(judge, self._time_for_training())
@@ -155,28 +185,36 @@ class Conductor:
     def _room_for_new(self, view: View, live: Sequence[Candidate]) -> bool:
         """Whether another network may be begun."""
         on_their_way = [c for c in live if view.trains(c) and c.id not in self._met and c.id not in self._called]
-        return len(on_their_way) < PROBED_AT_ONCE and len(self._room) < POSTPONED_A_TRAINER * self._trainers
+        probed_at_once = PROBED_AT_ONCE + self._capacity.trainers - 1
+        return len(on_their_way) < probed_at_once and len(self._room) < POSTPONED_A_TRAINER * self._capacity.trainers
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """How a candidate ended. One that was stopped together with the job is given back: nobody is to blame."""
-        with self._lock:
+        with self._lock, self._or_abort():
             self._changes += 1
             if isinstance(outcome, Failed) and outcome.kind.transient and self.finished:
                 self._study.release(number)
                 return
             earlier = self._earlier.pop(number, ())
             self._study.tell(number, replace(outcome, stages=merged(earlier, outcome.stages)))
-            decided = self._study.outcomes()
-            self._exhausted = self._exhausted or self._clock.left(len(decided)) == 0
+            self._exhausted = self._exhausted or self._clock.left(len(self._study.outcomes())) == 0
         try:
-            self._listen(rows(decided))
+            self._listen(self.outcomes())
         except AutooptError as error:
             # Tune, or the thread that watches it, has no use for it.
             self.abort(error)
 
+    @contextmanager
+    def _or_abort(self) -> Iterator[None]:
+        """A study that cannot be written ends the search, in words: whoever told or asked has no use for the error."""
+        try:
+            yield
+        except StudyError as error:
+            self.abort(error)
+
     def postpone(self, number: int, postponed: Postponed) -> None:
         """The candidate waits outside until its turn comes."""
-        with self._lock:
+        with self._lock, self._or_abort():
             self._changes += 1
             earlier = merged(self._earlier.get(number, ()), postponed.stages)
             self._earlier[number] = earlier
@@ -214,7 +252,8 @@ class Conductor:
             ended = self._room.close()
         for number, eliminated in ended.items():
             if self._stopping:
-                self._study.release(number)
+                with self._or_abort():
+                    self._study.release(number)
             else:
                 self.tell(number, eliminated)
 
@@ -236,8 +275,8 @@ class Conductor:
         self._stopping = True
 
     def abort(self, error: Exception) -> None:
-        """Stop because the search cannot go on (the store failed, the reference cannot be measured); `check` raises it."""
-        self._aborted = error
+        """Stop because the search cannot go on (store or study failed, the reference cannot be measured); `check` raises the first cause."""
+        self._aborted = self._aborted or error
         self.stop()
 
     def check(self) -> None:

@@ -25,9 +25,10 @@ from autoopt.search.groundwork import Runner
 from autoopt.search.remote import Place
 from autoopt.search.reserve import REPORT_S, cost_s, samples_for
 from autoopt.search.results import read_confirmed, write_confirmed
+from autoopt.workers.entry import against_reference, slower_reference
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store
 
 logger = logging.getLogger(__name__)
 # What stands in for a pick that does not hold on unseen data; and beside the front, what is nearly on it, for the same reason.
@@ -82,7 +83,7 @@ def confirm(
     front: Front,
     folder: JobFolder,
     place: Place,
-    store: LocalStore,
+    store: Store,
     run_stage: Runner,
     size: int,
     must_stop: Callable[[], bool],
@@ -104,7 +105,7 @@ def confirm(
     confirmed = read_confirmed(folder)
     wanted = to_confirm(front)
     before = next(iter(confirmed.values()), None)
-    ahead = not place.setup.cores.exclusive
+    ahead = not any(place.setup.hardware_of(config.candidate.deployment).exclusive for config in wanted)
     # What is compared must have been judged on the same samples. The reference is judged by the original's outputs, at no cost.
     judged = [config for config in wanted if config.id != front.reference.id]
     known = {config.id for config in wanted if store.get(_measuring(config, None, place)[-1].key) is not None}
@@ -129,7 +130,7 @@ def confirm(
             if must_stop():
                 break
             try:
-                found = from_json(Measurement, run(config, _measuring(config, part, place), must_stop))
+                found = _measured(config, part, place, partial(run, config, must_stop=must_stop))
             except StageError as error:
                 logger.warning("%s could not be confirmed: %s", config.describe(), error.message)
                 continue
@@ -208,6 +209,14 @@ def in_turn(
         if near is None or not time_for([near]):
             return
         yield from untried([near])
+
+
+def _measured(
+    config: Config, samples: int | None, place: Place, run: Callable[[Iterable[Stage]], dict[str, Any]]
+) -> Measurement:
+    """A config's measurement on so many test samples, in the job's figures."""
+    found = from_json(Measurement, run(_measuring(config, samples, place)))
+    return against_reference(found, *slower_reference(config.candidate.deployment, place.setup, run))
 
 
 def _measuring(config: Config, samples: int | None, place: Place) -> tuple[Stage, ...]:

@@ -6,14 +6,12 @@ it goes on: the study says what is decided, the store has every finished stage.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,35 +22,36 @@ from autoopt.front import Front
 from autoopt.jobfolder import JobFolder
 from autoopt.records import Candidate
 from autoopt.records.job import Progress
-from autoopt.search import cluster
+from autoopt.search import code
 from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
-from autoopt.search.conductor import Conductor, Row
-from autoopt.search.desk import QUEUE_A_TRAINER
+from autoopt.search.cluster import Cluster, joined_cluster, local_cluster
+from autoopt.search.conductor import Conductor, Row, in_flight
 from autoopt.search.elimination import Judge
 from autoopt.search.groundwork import Groundwork, Runner
 from autoopt.search.history import History
-from autoopt.search.journal import open_journal
 from autoopt.search.metrics import JobMetrics, StageFeed
 from autoopt.search.naming import stage_name, task_name
-from autoopt.search.preparation import Prepared, prepare_job
+from autoopt.search.preparation import Prepared, engines_here, prepare_job
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.publish import Publisher
 from autoopt.search.recall import recall
 from autoopt.search.reserve import confirms_by_all, reserve_s
 from autoopt.search.results import name_of
+from autoopt.search.storage import open_storage, study_name
 from autoopt.search.study import CandidateStudy, Proposal
+from autoopt.search.study_url import StudyUrl, known_study
 from autoopt.space import parse_space
 from autoopt.workers import process
+from autoopt.workers.engines.base import Offer
+from autoopt.workers.node import Hardware, Node, meeting_named, share_cores
 from autoopt.workers.stages.execute import Result
-from autoopt.workers.stages.setup import share_cores
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store, address_of, open_store
 
-# Candidates in flight: one is timed, some are built, a few need no training; for each that trains others wait at the desk
-# (`QUEUE_A_TRAINER`), so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
-IN_FLIGHT_BESIDE_TRAINING, IN_FLIGHT_A_TRAINER = 5, 1 + QUEUE_A_TRAINER
-WATCH_S = 0.5
+WATCH_S, COUNT_S = 0.5, 2.0
+# A shared cluster grows: Tune's own limit, which cannot be changed while it runs, is what such a multiple of it could use.
+GROWS = 4
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +67,8 @@ class Options:
     stop: threading.Event = field(default_factory=threading.Event)
     """Set by the caller (Ctrl-C, cancel): the job ends in good order, best so far on disk."""
     on_progress: Callable[[Progress], None] | None = None
+    study: StudyUrl | None = None
+    """The study's database, with the password that the job's files do not hold; None: what is known here."""
 
 
 def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
@@ -81,6 +82,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     Raises:
         UserError: task, space or budget cannot be used.
         StoreError: the store failed; the job can be resumed.
+        StudyError: the study's database failed; the job can be resumed.
     """
     options = options or Options()
     spec = folder.spec()
@@ -88,22 +90,12 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     clock = BudgetClock(budget, used_s=folder.state().progress.seconds_used)
     publisher = Publisher(folder, clock, options.on_progress)
     publisher.phase("preparing")
-    meeting = meeting_of(folder)
-    process.share(meeting)
+    begun = _on_this_machine if spec.address is None else _on_a_cluster
     try:
-        with _started(folder, clock, options.stop, publisher) as start:
+        with begun(folder, publisher, clock, options.stop) as start:
             return _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
-        process.shutdown()
-        process.share(None)
-        shutil.rmtree(meeting, ignore_errors=True)
-
-
-def meeting_of(folder: JobFolder) -> Path:
-    """Where the processes that work for a job on one node find each other: on that node's own disk, for this user only."""
-    job = hashlib.sha256(str(folder.path.absolute()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir(), f"autoopt-{os.getuid()}-{job}")
 
 
 @dataclass(frozen=True)
@@ -112,65 +104,141 @@ class _Start:
 
     prepared: Prepared
     groundwork: Groundwork
-    store: LocalStore
+    store: Store
     place: Any
-    dashboard: str
+    cluster: Cluster
     run: Runner
     """Runs a stage that no candidate's trial asks for."""
     feed: StageFeed
 
 
 @contextmanager
-def _started(folder: JobFolder, clock: BudgetClock, stop: threading.Event, publisher: Publisher) -> Iterator[_Start]:
-    """The task is prepared in its own process, and the reference measured, while Ray starts."""
+def _on_this_machine(
+    folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
+) -> Iterator[_Start]:
+    """A cluster of the job's own. The task is prepared, and the reference measured, while Ray starts."""
     spec = folder.spec()
-    cores = share_cores(spec.options.get("lane_cores"))
-    root = Path(spec.store) if spec.store else default_store()
+    root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
-    store = LocalStore(root)
+    store = open_store(root)
+    meeting = meeting_named(str(folder.path.absolute()))
+    node = Node(share_cores(spec.options.get("lane_cores")), meeting=str(meeting))
+
+    def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
+        return {node.kind: node.hardware}, engines_here(folder.logs / "look_at_engines.log")
 
     def prepare() -> tuple[Prepared, Groundwork, StageFeed]:
-        prepared = prepare_job(spec, folder, space_file, root, cores)
+        prepared = prepare_job(spec, folder, space_file, root, look)
         by_all = confirms_by_all(clock, prepared.task)
         feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
-        groundwork = Groundwork(prepared, store, folder.logs, stop, confirms_by_all=by_all, ran=feed.ran_here)
+        groundwork = Groundwork(prepared, node, store, folder.logs, stop, confirms_by_all=by_all, ran=feed.ran_here)
         groundwork.start()
         return prepared, groundwork, feed
 
-    with ThreadPoolExecutor(1) as pool:
+    with _meeting(meeting, own=True), ThreadPoolExecutor(1) as pool:
         pending = pool.submit(prepare)
-        with cluster.local_cluster(cores) as dashboard:
+        with local_cluster(node) as cluster:
             # Seconds of imports meanwhile.
             from autoopt.search import trial  # noqa: F401
-            from autoopt.search.remote import Place, run_stage
+            from autoopt.search.remote import Place
 
             prepared, groundwork, feed = pending.result()
-            place = Place(prepared.setup, str(root), str(folder.logs), str(meeting_of(folder)), feed.metrics)
-
-            def run(stage: Stage, candidate: Candidate | None, must_stop: Callable[[], bool]) -> Result:
-                name = task_name(stage, candidate, folder.path.name)
-                with publisher.doing(stage_name(stage, candidate)):
-                    result = run_stage(stage, place, store, must_stop, name)
-                feed.ran(result.run)
-                return result
-
-            publisher.measure(feed.metrics)
-            yield _Start(prepared, groundwork, store, place, dashboard, run, feed)
+            place = Place(prepared.setup, root, str(folder.logs), feed.metrics, job=folder.path.name)
+            yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
 
 
-def default_store() -> Path:
-    """The user's own: ``$AUTOOPT_STORE``, else ``~/.cache/autoopt/store``."""
-    named = os.environ.get("AUTOOPT_STORE")
-    if named:
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "autoopt" / "store"
+@contextmanager
+def _on_a_cluster(
+    folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
+) -> Iterator[_Start]:
+    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers."""
+    spec = folder.spec()
+    root = address_of(spec.store)
+    space_file = parse_space(spec.space_text, spec.space)
+    store = open_store(root)
+    with joined_cluster(folder.path.name) as cluster, ThreadPoolExecutor(1) as pool:
+        from autoopt.search.nodes import look_at_nodes, merged, require_hardware
+        from autoopt.search.remote import Place
+
+        with clock.paused():
+            require_hardware(
+                space_file,
+                wait=bool(spec.options.get("wait")),
+                waiting=lambda missing: publisher.phase(f"waiting for {missing}"),
+                stopped=stop.is_set,
+            )
+        publisher.phase("preparing")
+        pending = pool.submit(look_at_nodes)
+
+        def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
+            seen = pending.result()
+            return {kind: each.hardware for kind, each in seen.items()}, merged(seen)
+
+        with _meeting(Node.here().meeting_of(str(folder.path))):
+            prepared = prepare_job(spec, folder, space_file, root, look)
+        by_all = confirms_by_all(clock, prepared.task)
+        feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
+        groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
+        places = {
+            *filter(None, [spec.options.get("code")]),
+            *code.named_by(prepared.task.manifest.imports, os.getuid()),
+        }
+        place = Place(
+            prepared.setup,
+            root,
+            str(folder.logs),
+            feed.metrics,
+            job=folder.path.name,
+            shared=True,
+            code=tuple(sorted(places)),
+        )
+        yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
+
+
+def _begun(
+    prepared: Prepared,
+    groundwork: Groundwork,
+    store: Store,
+    place: Any,
+    cluster: Cluster,
+    publisher: Publisher,
+    feed: StageFeed,
+) -> _Start:
+    """All that stands, with the way to run a stage for nobody's trial: it is named, told, and counted."""
+    from autoopt.search.remote import run_stage
+
+    def run(stage: Stage, candidate: Candidate | None, must_stop: Callable[[], bool]) -> Result:
+        name = task_name(stage, candidate, place.job)
+        with publisher.doing(stage_name(stage, candidate)):
+            result = run_stage(stage, place, store, must_stop, name)
+        feed.ran(result.run)
+        return result
+
+    publisher.measure(feed.metrics)
+    return _Start(prepared, groundwork, store, place, cluster, run, feed)
+
+
+@contextmanager
+def _meeting(folder: Path, *, own: bool = False) -> Iterator[None]:
+    """As long as the context lasts, this process shares the warmed parents that meet in the folder; ``own``: nobody else's."""
+    process.share(folder)
+    try:
+        yield
+    finally:
+        process.shutdown()
+        process.share(None)
+        if own:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publisher, clock: BudgetClock) -> Front | None:
     from autoopt.search.confirm import confirm
 
     prepared, store = start.prepared, start.store
-    study = CandidateStudy(open_journal(folder.study_path), prepared.space, seed=prepared.setup.seed)
+    spec = folder.spec()
+    where = options.study or known_study(spec.study)
+    storage = open_storage(where, folder.study_path, must_stop=options.stop.is_set)
+    study = CandidateStudy(storage, prepared.space, name=study_name(where, spec.name), seed=prepared.setup.seed)
     study.reconcile()
     history = History(store, prepared.space, prepared.setup)
     known = history.proposals()
@@ -185,11 +253,11 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
         start.feed.told(rows)
         publisher.told(rows)
 
-    trainers = prepared.setup.cores.trainers
-    conductor = Conductor(study, prepared.setup.reference, search_clock, told, trainers, replays=bool(known))
+    capacity = start.cluster.capacity(folder.path.name)
+    conductor = Conductor(study, prepared.setup.reference, search_clock, told, capacity, replays=bool(known))
     start.feed.skip(conductor.outcomes())
     exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
-    publisher.start(prepared, exporter, start.dashboard, conductor.outcomes())
+    publisher.start(prepared, exporter, start.cluster.dashboard, conductor.outcomes())
     publisher.phase("searching")
     if search_clock.exhausted(len(conductor.outcomes())):
         start.groundwork.reference()
@@ -227,13 +295,19 @@ def _search(
     from autoopt.search.searcher import ConductorSearcher
     from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
 
-    place, cores = start.place, start.place.setup.cores
+    place, cluster, name = start.place, start.cluster, folder.path.name
+    capacity = cluster.capacity(name)
     desk = (
         ray.remote(num_cpus=0)(TrainingDesk)
         # Several calls a second would hide the stages in Ray's dashboard.
-        .options(name=f"training desk {folder.path.name}", enable_task_events=False)
-        .remote(cores.trainers, deadline, spare=cores.spare_trainers)
+        .options(name=f"training desk {name}", resources=cluster.at_home, enable_task_events=False)
+        .remote(capacity.trainers, deadline, spare=capacity.spare)
     )
+
+    def employ() -> None:
+        now = cluster.capacity(name)
+        conductor.employ(now)
+        ray.get(desk.employ.remote(now.trainers, now.spare))
 
     def begin() -> None:
         ray.get(desk.begin.remote())
@@ -245,14 +319,15 @@ def _search(
         return bool(ray.get(desk.settled.remote()))
 
     background = start.groundwork.beside(start.run, begin, conductor.abort, trains, settled, new=new)
-    in_flight = IN_FLIGHT_BESIDE_TRAINING + IN_FLIGHT_A_TRAINER * cores.trainers + cores.spare_trainers
-    with _watching(conductor, desk, options.stop, publisher), background, coordinators.kept(in_flight):
+    most = in_flight(capacity) * (1 if cluster.own else GROWS)
+    resources = {"cpu": TRIAL_CPUS, **cluster.at_home}
+    with _watching(conductor, desk, employ, options.stop, publisher), background, coordinators.kept(most):
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), {"cpu": TRIAL_CPUS}),
+            tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), resources),
             tune_config=tune.TuneConfig(
                 search_alg=ConductorSearcher(conductor),
                 num_samples=-1,
-                max_concurrent_trials=in_flight,
+                max_concurrent_trials=most,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"candidate-{trial.config['number']}",
                 trial_dirname_creator=lambda trial: f"candidate-{trial.config['number']}-{trial.trial_id}",
@@ -270,8 +345,10 @@ def _search(
 
 
 @contextmanager
-def _watching(conductor: Conductor, desk: Any, stop: threading.Event, publisher: Publisher) -> Iterator[None]:
-    """Beside Tune's loop: teach the desk what the front has become, hear who is there, and pass a stop on to it."""
+def _watching(
+    conductor: Conductor, desk: Any, employ: Callable[[], None], stop: threading.Event, publisher: Publisher
+) -> Iterator[None]:
+    """Beside Tune's loop: teach the desk what the front has become, hear who is there, pass a stop on to it, count the nodes."""
     import ray
 
     ended = threading.Event()
@@ -285,8 +362,12 @@ def _watching(conductor: Conductor, desk: Any, stop: threading.Event, publisher:
             taught = newest
 
     def watch() -> None:
+        count_at = 0.0
         while not ended.wait(WATCH_S):
             teach()
+            if time.monotonic() >= count_at:
+                count_at = time.monotonic() + COUNT_S
+                employ()
             seats = ray.get(desk.seats.remote())
             publisher.running(seats.doing)
             ray.get(desk.expect.remote(conductor.review(seats)))

@@ -142,6 +142,10 @@ class TrainingDesk:
         self._begun_at: float | None = None
         self._stopping = False
 
+    def employ(self, trainers: int, spare: int) -> None:
+        """So many train at a time from now on: nodes and other jobs have come or gone."""
+        self._trainers, self._spare = trainers, spare
+
     def begin(self) -> None:
         """The reference has been measured, which every measurement is paired with."""
         self._begun_at = self._clock()

@@ -19,6 +19,7 @@ from autoopt.records import Candidate, StageRun
 from autoopt.search.preparation import Prepared
 from autoopt.search.proposals import practitioners_list
 from autoopt.workers import process
+from autoopt.workers.node import Node
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result, execute, note
 from autoopt.workers.stages.stage import Role, Stage
@@ -35,13 +36,21 @@ _POLL_S = 0.5
 class Groundwork:
     """``stop`` ends it between stages, and the stage at hand within seconds.
 
-    ``confirms_by_all``: whether the reference will be confirmed by the whole test split. ``ran`` hears of each stage that ran in
-    this process.
+    Args:
+        prepared: the job.
+        node: this machine, where the cluster is the job's own: what comes first runs in processes of this one's, for those of
+            the cluster take ten seconds to start. None where the cluster is there, and somebody else may be at its lane.
+        store: the job's.
+        logs: the job's.
+        stop: see above.
+        confirms_by_all: whether the reference will be confirmed by the whole test split.
+        ran: hears of each stage that ran in this process.
     """
 
     def __init__(
         self,
         prepared: Prepared,
+        node: Node | None,
         store: Store,
         logs: Path,
         stop: threading.Event,
@@ -49,6 +58,7 @@ class Groundwork:
         confirms_by_all: bool,
         ran: Callable[[Stage, StageRun], None] = lambda _stage, _run: None,
     ) -> None:
+        self._node = node
         self._ran = ran
         self._confirms_by_all = confirms_by_all
         self._prepared = prepared
@@ -63,32 +73,33 @@ class Groundwork:
     def start(self) -> None:
         """Measure the reference in a thread: every measurement is paired with it, so it comes before everything else.
 
-        Before there is a cluster: its processes take ten seconds to start, and this one's have been warmed by preparing.
+        On this machine before there is a cluster: this process's own have been warmed by preparing.
         """
+        if self._node is not None:
+            threading.Thread(target=self._lay, args=[self._run_here], name="reference", daemon=True).start()
 
-        def work() -> None:
-            try:
-                self._lay_reference()
-            except Exception as error:  # noqa: BLE001 (a thread's boundary: who waits for the reference raises it)
-                self._reference.set_exception(error)
-            else:
-                self._reference.set_result(None)
-
-        threading.Thread(target=work, name="reference", daemon=True).start()
+    def _lay(self, run: Callable[[Stage, Candidate], None]) -> None:
+        try:
+            self._lay_reference(run)
+        except Exception as error:  # noqa: BLE001 (a thread's boundary: who waits for the reference raises it)
+            self._reference.set_exception(error)
+        else:
+            self._reference.set_result(None)
 
     def reference(self) -> None:
-        """Wait until it has been measured, or until the job stops.
+        """Wait until it has been measured, or until the job stops. On a shared cluster only what `beside` has begun is waited for.
 
         Raises:
             AutooptError: it could not be measured.
         """
-        self._reference.result()
+        if self._node is not None or self._runner is not None:
+            self._reference.result()
 
-    def _lay_reference(self) -> None:
+    def _lay_reference(self, run: Callable[[Stage, Candidate], None]) -> None:
         setup = self._setup
         try:
             for stage in self._unchanged(setup.reference):
-                self._run_here(replace(stage, role=Role.LANE), setup.reference)
+                run(replace(stage, role=Role.LANE) if self._node else stage, setup.reference)
         except StageError as error:
             if error.kind.transient and self._stopping():
                 return
@@ -100,8 +111,9 @@ class Groundwork:
 
     def _run_here(self, stage: Stage, _candidate: Candidate | None = None) -> None:
         """In a process of this one's."""
+        assert self._node is not None, "it is this machine that works"
         with self._store.lock(stage.key), ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(execute, stage, self._setup, self._store, self._logs)
+            pending = pool.submit(execute, stage, self._setup, self._store, self._logs, self._node)
             while not wait([pending], _POLL_S).done:
                 if self._stopping():
                     process.shutdown()
@@ -138,6 +150,8 @@ class Groundwork:
             with ThreadPoolExecutor(2) as pool:
                 try:
                     built = self._build_meanwhile(pool)
+                    if self._node is None:
+                        self._lay(self._run_there)
                     self.reference()
                     if new:
                         self._measure_first(built)
@@ -176,7 +190,7 @@ class Groundwork:
             if index and not done.done():
                 return
             done.result()
-            self._try(partial(self._last_of, candidate), candidate, self._run_here)
+            self._try(partial(self._last_of, candidate), candidate, self._run_here if self._node else self._run_there)
 
     def _last_of(self, candidate: Candidate) -> tuple[Stage, ...]:
         return self._unchanged(candidate)[-1:]

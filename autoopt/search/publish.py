@@ -23,7 +23,7 @@ from autoopt.search.bundling import Exporter
 from autoopt.search.metrics import JobMetrics
 from autoopt.search.preparation import Prepared
 from autoopt.search.reporting import Span, report_data
-from autoopt.search.results import front_of, read_confirmed
+from autoopt.search.results import front_of, read_confirmed, write_front
 
 # How often the state on disk is renewed, and at most how often a report of the best so far is written.
 TICK_S, REPORT_EVERY_S = 2.0, 20.0
@@ -71,7 +71,7 @@ class Publisher:
         """Begin to show progress; ``rows`` are the outcomes of an earlier run of the job."""
         self._prepared, self._exporter = prepared, exporter
         with self._lock:
-            self._progress = replace(self._progress, dashboard=dashboard or None, metric=prepared.task.metric.name)
+            self._progress = replace(self._progress, dashboard=dashboard or None, metric=prepared.task.metric_name)
         self._thread.start()
         if rows:
             self.told(rows)
@@ -122,7 +122,7 @@ class Publisher:
             self._rows,
             self._prepared.setup.reference,
             read_confirmed(self._folder),
-            self._prepared.task.metric.name,
+            self._prepared.task.metric_name,
             self._exporter,
         )
 
@@ -183,6 +183,10 @@ class Publisher:
             Span(self._began, time.time(), complete),
         )
         write_report(data, self._folder.path)
+        setup, confirmed = prepared.setup, read_confirmed(self._folder)
+        write_front(
+            self._folder.front_path, self._rows, setup.reference, confirmed, prepared.task.metric_name, setup.task_key
+        )
         if front is not None and self._exporter is not None:
             self._exporter(front.recommended.config, self._folder.bundle_path)
         return front

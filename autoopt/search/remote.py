@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import ray
 
 from autoopt.errors import AutooptError, FailureKind, StageError
 from autoopt.records import Candidate, Eliminated
-from autoopt.search.cluster import needs
+from autoopt.records.hardware import named
+from autoopt.search import code
+from autoopt.search.cluster import KIND, alive_kinds
+from autoopt.search.commons import Shared
 from autoopt.search.metrics import JobMetrics
 from autoopt.workers import process
 from autoopt.workers.entry import Postponed, Standing
+from autoopt.workers.node import Node
 from autoopt.workers.stages.execute import Result, execute, find, note
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import Store, open_store
 
 if TYPE_CHECKING:
     from autoopt.search.desk import Answer
@@ -30,6 +37,10 @@ ASK_AGAIN_S = 0.7
 START_POLL_S = 0.2
 # A worker or node that dies is noticed late while retries burn at once: wait longer each time.
 RETRY_AFTER_S = (1.0, 5.0, 20.0)
+HARDWARE_LOOK_S, HARDWARE_GONE_S = 10.0, 120.0
+_NODE_FAULTS = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,12 +48,21 @@ class Place:
     """Where a job's stages work: what a task on another process needs to find everything again."""
 
     setup: Setup
-    store: str
+    store: str = field(repr=False)
+    """Its address, which may hold a password."""
     logs: str
-    meeting: str
-    """Where a node's processes find the warmed parents that they share."""
     metrics: JobMetrics
     """Whose figures the stages' are."""
+    job: str = ""
+    """The job's name, among others of a shared cluster."""
+    shared: bool = False
+    """Whether there may be other jobs on the cluster."""
+    code: tuple[str, ...] = ()
+    """Where the user's code is expected, where it travels with the job (`autoopt.search.code`)."""
+
+
+class HardwareGoneError(AutooptError):
+    """No node of a candidate's hardware is left. The job stops and can be resumed."""
 
 
 class StoppedError(StageError):
@@ -58,22 +78,25 @@ class StoppedError(StageError):
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]  # Ray's
 def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
-    process.share(Path(place.meeting))
+    node = _node()
+    process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
     try:
+        code.settle(place.code)
         with place.metrics.holding(stage.role):
-            return execute(stage, place.setup, _store(place.store), Path(place.logs))
+            return execute(stage, place.setup, open_store(place.store), Path(place.logs), node)
     except AutooptError as error:
+        # For who looks at the task in Ray's dashboard.
+        print(f"{stage.label}: {error}\n{getattr(error, 'log', '')}")
         return error
 
 
 @cache
-def _store(root: str) -> LocalStore:
-    """One for the process: it verifies each artifact once, which takes a fifth of a second for a large task."""
-    return LocalStore(Path(root))
+def _node() -> Node:
+    return Node.here()
 
 
 def run_stage(
-    stage: Stage, place: Place, store: LocalStore, must_stop: Callable[[], bool], name: str | None = None
+    stage: Stage, place: Place, store: Store, must_stop: Callable[[], bool], name: str | None = None
 ) -> Result:
     """The stage's result: from the store, or by a Ray task in a free slot. One computation of a key at a time.
 
@@ -92,34 +115,64 @@ def run_stage(
         if must_stop():
             raise StoppedError
 
-    with store.lock(stage.key, check):
-        for pause_s in (*RETRY_AFTER_S, None):
+    with store.lock(stage.key, check), _held(stage, place, check) as renew:
+
+        def alive() -> None:
+            check()
+            renew()
+
+        for retries, pause_s in enumerate((*RETRY_AFTER_S, None)):
             try:
-                result = _watch(_submit(stage, place, name or stage.label), must_stop)
-            except (
-                ray.exceptions.RayActorError,
-                ray.exceptions.WorkerCrashedError,
-                ray.exceptions.NodeDiedError,
-            ) as error:
+                result = _watch(_submit(stage, place, name or stage.label), stage, alive)
+            except _NODE_FAULTS as error:
                 if pause_s is None:
                     raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
-                time.sleep(pause_s)
+                logger.warning("%s: its worker died; it is tried again in %g s", stage.label, pause_s)
+                _pause(pause_s, alive)
             else:
+                result = replace(result, run=replace(result.run, retries=retries))
                 note(result.run, Path(place.logs))
                 return result
     raise AssertionError
 
 
+@contextmanager
+def _held(stage: Stage, place: Place, meanwhile: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """The right to compute a stage in the whole cluster, where there are others; yields what renews it."""
+    if not place.shared:
+        yield lambda: None
+        return
+    with _commons().held(f"{place.store} {stage.key}", uuid4().hex, meanwhile) as renew:
+        yield renew
+
+
+@cache
+def _commons() -> Shared:
+    return Shared()
+
+
+def _pause(seconds: float, alive: Callable[[], None]) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        alive()
+        time.sleep(min(left, POLL_S))
+
+
 def _submit(stage: Stage, place: Place, name: str) -> Any:
     # A Tune trial's placement group captures its child tasks unless they ask for the default strategy.
+    kind = stage.kind_of_node
     return _run_stage.options(
         name=name,
-        resources=needs(stage.role, place.setup.cores),
+        resources={stage.role: 1} if kind is None else place.setup.hardware[kind].needs(stage.role),
+        label_selector=None if kind is None else {KIND: kind},
         scheduling_strategy="DEFAULT",
     ).remote(stage, place)
 
 
-def _watch(reference: Any, must_stop: Callable[[], bool]) -> Result:
+def _watch(reference: Any, stage: Stage, alive: Callable[[], None]) -> Result:
+    """Wait for a stage's task; what ``alive`` raises now and then ends it."""
+    look_at = time.monotonic() + HARDWARE_LOOK_S
+    missing_since: float | None = None
     while True:
         ready, _ = ray.wait([reference], timeout=POLL_S)
         if ready:
@@ -128,9 +181,32 @@ def _watch(reference: Any, must_stop: Callable[[], bool]) -> Result:
                 raise answer
             result: Result = answer
             return result
-        if must_stop():
+        try:
+            alive()
+            if stage.kind_of_node is not None and time.monotonic() > look_at:
+                look_at = time.monotonic() + HARDWARE_LOOK_S
+                missing_since = _missing_since(stage.kind_of_node, missing_since)
+        except BaseException:
             ray.cancel(reference, force=True)
-            raise StoppedError
+            raise
+
+
+def _missing_since(kind: str, before: float | None) -> float | None:
+    """Since when no node of that kind is there; a task that asks for one would wait for ever, without a word.
+
+    Raises:
+        HardwareGoneError: it has been so for too long.
+    """
+    if kind in alive_kinds():
+        return None
+    now = time.monotonic()
+    if before is not None and now - before > HARDWARE_GONE_S:
+        message = (
+            f'the last node of the hardware "{named(kind, "cpu")}" has been gone for {HARDWARE_GONE_S:.0f} s. Resume the job '
+            "once there is one again: nothing that is finished is lost"
+        )
+        raise HardwareGoneError(message)
+    return before or now
 
 
 class DeskGate:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from autoopt.errors import FailureKind, StoreError
+from autoopt.errors import AutooptError, FailureKind
 from autoopt.records import Failed, Outcome, from_json, outcome_from_json, to_json
 from autoopt.search.conductor import Conductor
 from autoopt.workers.entry import Postponed
@@ -46,10 +47,12 @@ class ConductorSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
             return
         told = (result or {}).get("outcome")
         if told is None:
-            store_error = (result or {}).get("store_error")
-            if store_error is not None:
-                self._conductor.abort(StoreError(store_error))
-            message = store_error or "the candidate's coordinating process died"
+            stopped_by = (result or {}).get("stopped_by")
+            message = "the candidate's coordinating process died"
+            if stopped_by is not None:
+                cause: AutooptError = pickle.loads(bytes.fromhex(stopped_by))
+                self._conductor.abort(cause)
+                message = str(cause)
             outcome: Outcome = Failed("trial", FailureKind.INTERRUPTED, message)
         else:
             outcome = outcome_from_json(json.loads(told))

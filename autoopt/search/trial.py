@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,12 +15,12 @@ from autoopt.errors import StoreError
 from autoopt.records import Candidate, Outcome, from_json, outcome_to_json, to_json
 from autoopt.records.outcome import Eliminated, Failed, Measured, outcome_name
 from autoopt.search.naming import stage_name, task_name
-from autoopt.search.remote import DeskGate, Place, StoppedError, run_stage
+from autoopt.search.remote import DeskGate, HardwareGoneError, Place, StoppedError, run_stage
 from autoopt.workers.entry import Postponed, evaluate
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.stage import Role, Stage
-from autoopt.workers.store.local import LocalStore
+from autoopt.workers.store import open_store
 
 # A trial waits nearly all the time. Zero is refused by Tune's placement groups.
 TRIAL_CPUS = 0.001
@@ -34,7 +34,7 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self.config = config
         self._place = place
         self._desk = desk
-        self._store = LocalStore(Path(place.store))
+        self._store = open_store(place.store)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another candidate in the same process: a new one costs a second."""
@@ -52,10 +52,10 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             )
         except StoppedError as error:
             outcome = Failed("start", error.kind, error.message)
-        except StoreError as error:
-            # The job must stop, and be resumable once there is room again.
+        except (StoreError, HardwareGoneError) as error:
+            # The job must stop, and be resumable once that is mended.
             ray.get(self._desk.stop.remote())
-            return {"done": True, "kind": "store", "store_error": str(error)}
+            return {"done": True, "kind": "stopped", "stopped_by": pickle.dumps(error).hex()}
         finally:
             ray.get(self._desk.leave.remote(candidate.id))
         # As text: Tune flattens nested results, and its loggers try to plot them.

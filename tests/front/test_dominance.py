@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from autoopt.front import Config, beaten_by, dominance, front, indistinguishable_from
-from autoopt.front.estimates import difference, ratio
 from autoopt.records import Estimate
+from autoopt.records.estimates import difference, ratio
 
 
 def numbers(configs: Iterable[Config]) -> list[int]:

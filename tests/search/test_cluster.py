@@ -16,10 +16,10 @@ PROGRAM = """
 import json, os, psutil
 from pathlib import Path
 from autoopt.search.cluster import local_cluster
-from autoopt.workers.stages.setup import share_cores
+from autoopt.workers.node import Node
 
-cores = share_cores()
-with local_cluster(cores) as dashboard:
+node = Node.here()
+with local_cluster(node) as cluster:
     family = psutil.Process().children(recursive=True) + [psutil.Process()]
     sockets = [
         connection.laddr.ip
@@ -29,7 +29,7 @@ with local_cluster(cores) as dashboard:
     ]
     affinity = sorted({tuple(process.cpu_affinity()) for process in family})
     token = (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o777
-    told = {"sockets": sockets, "affinity": affinity, "token": token, "dashboard": dashboard, "work": cores.work}
+    told = {"sockets": sockets, "affinity": affinity, "token": token, "dashboard": cluster.dashboard, "work": node.cores.work}
 left = sorted(os.sched_getaffinity(0))
 print(json.dumps({**told, "after": left}))
 """
@@ -72,7 +72,7 @@ def test_ray_stays_off_the_lanes_cores_and_the_process_is_itself_again_afterward
 
 
 def test_a_token_that_is_there_is_kept_and_closed_to_others(tmp_path: Path) -> None:
-    from autoopt.search.cluster import _private_token
+    from autoopt.search.cluster import private_token
 
     path = tmp_path / ".ray" / "auth_token"
     path.parent.mkdir()
@@ -80,6 +80,7 @@ def test_a_token_that_is_there_is_kept_and_closed_to_others(tmp_path: Path) -> N
     path.chmod(0o644)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path))
-        _private_token()
+        patch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+        private_token()
     assert path.read_text() == "secret"
     assert path.stat().st_mode & 0o777 == 0o600

@@ -17,9 +17,10 @@ from typing import Any
 from autoopt.errors import FailureKind, StageError, StoreError
 from autoopt.records import StageRun, to_json
 from autoopt.workers import process
+from autoopt.workers.node import Cores, Node
 from autoopt.workers.process import Limits, Preload
 from autoopt.workers.stages.run import FACTS, Work, write_request
-from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role, Stage
 from autoopt.workers.store.base import Store
 
@@ -61,8 +62,15 @@ def find(stage: Stage, store: Store) -> Result | None:
     return Result(StageRun(stage.kind, stage.name, stage.key, True, time.time(), 0.0, socket.gethostname()), facts)  # noqa: FBT003
 
 
-def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
+def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) -> Result:
     """The stage's result, computed here unless the store has it. The caller holds the stage's lock.
+
+    Args:
+        stage: to run.
+        setup: the job's.
+        store: the job's.
+        logs: a folder for what the stage prints.
+        node: this one.
 
     Raises:
         StageError: the stage failed.
@@ -72,8 +80,8 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path) -> Result:
     if found is not None:
         return found
     parents = tuple(_parent(key, store) for key in stage.parents)
-    cores, spare = _cores(stage.role, setup.cores)
-    threads = setup.cores.train_threads if stage.role is Role.TRAINER else 1
+    cores, spare = _cores(stage.role, node.cores)
+    threads = node.cores.train_threads if stage.role is Role.TRAINER else 1
     started_at, clock = time.time(), time.monotonic()
     with store.scratch() as out:
         work = Work(stage.name, dict(stage.params), parents, out, threads, cores)

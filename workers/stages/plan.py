@@ -18,7 +18,6 @@ from typing import Any
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Candidate, Deployment, to_json
-from autoopt.records import environment as environments
 from autoopt.workers import formats
 from autoopt.workers.engines import engine as engine_named
 from autoopt.workers.engines.base import Engine
@@ -185,6 +184,11 @@ def measurement(
     return _serving(candidate, network, setup, kind="measure", split=split, samples=samples)
 
 
+def reference_on(deployment: Deployment, setup: Setup) -> Serving:
+    """The measurement of what a deployment is timed in turn with."""
+    return measurement(setup.reference_for(deployment), original(setup), setup, "validation")
+
+
 def _serving(
     candidate: Candidate, network: Network, setup: Setup, *, kind: str, split: str, samples: int | None = None
 ) -> Serving:
@@ -257,7 +261,7 @@ def _export_stage(target: str, network: Network, deployment: Deployment, setup: 
 
 
 def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup: Setup, role: Role) -> Stage:
-    fields = to_json(deployment)
+    fields = to_json(deployment.on_node)
     kept = {name: fields[name] for name in engine.build_fields}
     return Stage(
         kind="build",
@@ -267,7 +271,8 @@ def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup
         role=role,
         timeout_s=setup.stage_timeout_s,
         # Some engines compile for the instructions of the machine at hand.
-        salt={"packages": versions(engine.packages), "flags": environments.current().flags},
+        salt={"packages": versions(engine.packages), "flags": setup.hardware_of(deployment).environment.flags},
+        kind_of_node=deployment.kind,
     )
 
 
@@ -279,17 +284,19 @@ def _predicted_ahead(
     Not in the search, where somebody trains there; nor for the reference, whose outputs are the original's.
     """
     deployment = candidate.deployment
-    alone = setup.cores.exclusive or deployment.threads > len(setup.cores.work)
-    if split != "test" or alone or candidate == setup.reference:
+    hardware = setup.hardware_of(deployment)
+    alone = hardware.exclusive or deployment.threads > hardware.work
+    if split != "test" or alone or candidate == setup.reference_for(deployment):
         return ()
     stage = Stage(
         kind="predict",
         name=split,
-        params={"deployment": to_json(deployment), "samples": samples},
+        params={"deployment": to_json(deployment.on_node), "samples": samples},
         parents=(setup.task_key, build.key),
         role=Role.FINISHER,
         timeout_s=setup.stage_timeout_s,
-        salt={"environment": to_json(_machine(setup))},
+        salt={"environment": to_json(hardware.environment)},
+        kind_of_node=deployment.kind,
     )
     return (stage,)
 
@@ -305,19 +312,20 @@ def _measure_stage(
     ahead: tuple[Stage, ...] = (),
 ) -> Stage:
     parents = [setup.task_key, artifact_key]
-    reference = candidate == setup.reference
-    if not reference:
-        serving = measurement(setup.reference, original(setup), setup, "validation")
+    deployment = candidate.deployment
+    hardware, reference = setup.hardware_of(deployment), setup.reference_for(deployment)
+    if candidate != reference:
+        serving = reference_on(deployment, setup)
         parents += [serving.artifact_key, serving.stages[-1].key]
     return Stage(
         kind=kind,
         name=split,
         params={
             "candidate": candidate.id,
-            "deployment": to_json(candidate.deployment),
-            "reference": to_json(setup.reference.deployment),
+            "deployment": to_json(deployment.on_node),
+            "reference": to_json(reference.deployment.on_node),
             "scenario": setup.scenario,
-            "lane": len(setup.cores.lane),
+            "lane": hardware.lane,
             "settings": {**_timing(kind, split), **setup.settings},
             "outputs": network.outputs if kind == "measure" else None,
             "samples": samples,
@@ -330,7 +338,8 @@ def _measure_stage(
         ),
         role=Role.LANE,
         timeout_s=setup.stage_timeout_s,
-        salt={"environment": to_json(_machine(setup))},
+        salt={"environment": to_json(hardware.environment)},
+        kind_of_node=deployment.kind,
     )
 
 
@@ -338,11 +347,6 @@ def _timing(kind: str, split: str) -> dict[str, float]:
     if kind == "probe":
         return PROBE_TIMING
     return SEARCH_TIMING if split == "validation" else {}
-
-
-def _machine(setup: Setup) -> environments.Environment:
-    """Where it is measured: the same for every process of the job, however few cores it may use itself."""
-    return replace(environments.current(), cores=len(setup.cores.every))
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

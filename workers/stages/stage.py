@@ -37,10 +37,12 @@ class Stage:
     timeout_s: float
     salt: Mapping[str, Any]
     """What else the result depends on: versions, the machine."""
+    kind_of_node: str | None = None
+    """The kind of node that it must run on; None where any will do."""
 
     @property
     def key(self) -> str:
-        """64 hexadecimal digits. Neither the role nor the time limit changes a result."""
+        """64 hexadecimal digits. Neither role nor time limit changes a result; what a kind of node changes is in the salt."""
         return digest(
             {
                 "layout": LAYOUT,

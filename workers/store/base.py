@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from autoopt.workers.store.files import Files
+
 
 class Store(ABC):
     """Folders by key. A key is a full-length content digest, so what is published under it never changes."""
@@ -32,7 +34,7 @@ class Store(ABC):
 
     @abstractmethod
     def lock(self, key: str, meanwhile: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
-        """Hold the right to compute the key: one holder at a time, freed when the holder's process dies.
+        """Hold the right to compute the key: one holder at a time on this node, freed when the holder's process dies.
 
         ``meanwhile`` is called now and then while another holds it; what it raises ends the waiting.
         """
@@ -48,3 +50,8 @@ class Store(ABC):
     @abstractmethod
     def keys(self) -> Iterator[str]:
         """Every key that is published."""
+
+    @property
+    @abstractmethod
+    def files(self) -> Files:
+        """Small files by name, beside the artifacts."""

@@ -10,20 +10,32 @@ from pathlib import Path
 NAME = ".checksums.json"
 
 
-def write(folder: Path) -> None:
-    """Record the SHA-256 of every file, and put all of it on the disk (fsync) before the folder is published."""
+def write(folder: Path) -> dict[str, str]:
+    """Record the SHA-256 of every file, and put all of it on the disk (fsync) before the folder is published.
+
+    Returns:
+        Each file's, by its path in the folder.
+    """
     sums = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
     (folder / NAME).write_text(json.dumps({"sha256": sums}, indent=1, sort_keys=True))
     for path in folder.rglob("*"):
         _sync(path)
     _sync(folder)
+    return sums
+
+
+def read(folder: Path) -> dict[str, str] | None:
+    """What was recorded when the folder was published; None where that is missing or unreadable."""
+    try:
+        return dict(json.loads((folder / NAME).read_text())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def problem(folder: Path) -> str | None:
     """What is wrong with a published folder, in words; None where all is as it was published."""
-    try:
-        expected = json.loads((folder / NAME).read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+    expected = read(folder)
+    if expected is None:
         return f"{NAME} is missing or unreadable"
     for name, recorded in expected.items():
         path = folder / name

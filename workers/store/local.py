@@ -6,6 +6,7 @@
     root/scratch/<name>/   work in progress, ``<name>.lock`` held by its process
     root/locks/<key>       who may compute a key
     root/notes/<key>       lines remembered under a key
+    root/jobs/…            small files by name
 
 What is published appears by one rename, whole or not at all.
 """
@@ -15,7 +16,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import shutil
 import time
 import uuid
@@ -27,6 +27,8 @@ from typing import NoReturn
 from autoopt.errors import StoreError
 from autoopt.workers.store import checksums, locks
 from autoopt.workers.store.base import Store
+from autoopt.workers.store.files import LocalFiles
+from autoopt.workers.store.names import checked_key, is_key
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,6 @@ ABANDONED_AFTER_S = 3600.0
 ALMOST_FULL_BYTES = 1 << 20
 """With less than this free, whatever fails while writing is taken to fail for want of space."""
 
-_KEY = re.compile(r"[0-9a-f]{64}")
 _REMEDIES = {
     errno.ENOSPC: "free space there, then resume the job",
     errno.EDQUOT: "raise your quota or free space there, then resume the job",
@@ -49,7 +50,7 @@ _REMEDIES = {
 
 
 class LocalStore(Store):
-    """A store in a folder, shared by any number of processes of this machine.
+    """A store in a folder, shared by any number of processes of this machine, or of several that share the folder.
 
     Raises:
         StoreError: the folder cannot be made or written.
@@ -78,7 +79,7 @@ class LocalStore(Store):
 
     def publish(self, key: str, folder: Path) -> Path:
         """See `Store.publish`. A folder of another file system is copied first."""
-        place = self._place(key)
+        self._place(key)
         with self._errors():
             if folder.stat().st_dev != self.root.stat().st_dev:
                 with self.scratch() as copy:
@@ -87,6 +88,12 @@ class LocalStore(Store):
                 shutil.rmtree(folder)
                 return published
             checksums.write(folder)
+            return self.adopt(key, folder)
+
+    def adopt(self, key: str, folder: Path) -> Path:
+        """Publish a scratch folder of this store whose checksums are written already."""
+        place = self._place(key)
+        with self._errors():
             place.parent.mkdir(exist_ok=True)
             _rename_or_drop(folder, place)
             checksums.sync_folder(place.parent)
@@ -139,7 +146,12 @@ class LocalStore(Store):
         """See `Store.keys`."""
         with self._errors():
             found = sorted(self.root.glob("[0-9a-f][0-9a-f]/*"))
-        return (path.name for path in found if _KEY.fullmatch(path.name))
+        return (path.name for path in found if is_key(path.name))
+
+    @property
+    def files(self) -> LocalFiles:
+        """See `Store.files`."""
+        return LocalFiles(self.root, self._errors)
 
     @property
     def _scratch(self) -> Path:
@@ -154,10 +166,7 @@ class LocalStore(Store):
         return self.root / "locks"
 
     def _place(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            message = f"a key is 64 hexadecimal digits, got {key!r}"
-            raise ValueError(message)
-        return self.root / key[:2] / key
+        return self.root / key[:2] / checked_key(key)
 
     def _removed(self, key: str) -> bool:
         """Whether the artifact is gone because it is damaged, now looked at by one process at a time.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autoopt.records import Candidate, Deployment
-from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.node import Cores, Node
+from autoopt.workers.stages.setup import Setup
 
 
 @pytest.fixture
@@ -16,6 +17,6 @@ def setup() -> Setup:
         source_format="module",
         training_samples=20_000,
         reference=Candidate((), Deployment("pytorch")),
-        cores=Cores(lane=(0,), work=(1,)),
+        hardware={"default": Node(Cores(lane=(0,), work=(1,))).hardware},
         rungs=(0.25, 1.0, 4.0),
     )

@@ -8,8 +8,24 @@ from typing import Any
 import pytest
 
 from autoopt.errors import FailureKind, StageError
-from autoopt.records import Candidate, Deployment, Eliminated, Failed, StageRun, Step
-from autoopt.workers.entry import OpenGate, Postponed, Standing, evaluate
+from autoopt.records import (
+    Candidate,
+    Deployment,
+    Effective,
+    Eliminated,
+    Estimate,
+    Failed,
+    Fidelity,
+    Latency,
+    Measured,
+    Measurement,
+    StageRun,
+    Step,
+    from_json,
+    to_json,
+)
+from autoopt.records import environment as environments
+from autoopt.workers.entry import OpenGate, Postponed, Standing, against_reference, evaluate
 from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
@@ -103,3 +119,64 @@ def test_a_stage_that_fails_is_the_candidates_outcome(setup: Setup) -> None:
     outcome = evaluate(PLAIN, setup, run, OpenGate())
     assert isinstance(outcome, Failed)
     assert outcome.kind is FailureKind.CRASHED
+
+
+def test_what_other_hardware_serves_is_told_in_the_jobs_figures(setup: Setup) -> None:
+    """The reference takes 10 ms on the job's hardware and 40 ms on the edge: 5 times faster there is 1.25 times faster."""
+    ours = setup.hardware["default"]
+    setup = replace(setup, hardware={"default": ours, "edge": replace(ours, lane=2)})
+    took = {1: 10.0, 2: 40.0}
+
+    def run(stage: Stage) -> Result:
+        facts: dict[str, Any] = dict(TIMING)
+        if stage.kind == "measure":
+            latency_ms = took[stage.params["lane"]]
+            own = stage.params["deployment"]["engine"] == "pytorch"
+            facts = measured(latency_ms, 1.0) if own else measured(latency_ms / 5.0, 5.0)
+        return Result(StageRun(stage.kind, stage.name, stage.key, cached=False, started_at=0.0, seconds=1.0), facts)
+
+    here, there = (
+        evaluate(Candidate((), Deployment("onnxruntime", hardware=name)), setup, run, OpenGate())
+        for name in ("cpu", "edge")
+    )
+    assert isinstance(here, Measured)
+    assert isinstance(there, Measured)
+    assert here.measurement.speedup == Estimate(5.0, 5.0, 5.0)
+    assert there.measurement.speedup.value == pytest.approx(1.25)
+    assert there.measurement.latency_ms.value == pytest.approx(8.0)
+
+
+def test_what_was_timed_against_two_references_is_as_uncertain_as_both(setup: Setup) -> None:
+    taken = from_json(Measurement, measured(8.0, 5.0))
+    told = against_reference(taken, Estimate(4.0, 3.8, 4.2), reference_ms=10.0)
+    assert told.speedup.low == pytest.approx(5.0 / 4.2)
+    assert told.speedup.high == pytest.approx(5.0 / 3.8)
+    assert told.latency_ms.low == pytest.approx(10.0 / told.speedup.high)
+
+
+def measured(latency_ms: float, speedup: float) -> dict[str, Any]:
+    exact = {
+        name: Estimate(value, value, value) for name, value in (("ms", latency_ms), ("speed", speedup), ("one", 1.0))
+    }
+    record = Measurement(
+        candidate_id="",
+        split="validation",
+        samples=1,
+        scenario="single_stream",
+        speedup=exact["speed"],
+        latency_ms=exact["ms"],
+        score=exact["one"],
+        score_drop=exact["one"],
+        agreement=1.0,
+        latency=Latency(latency_ms, latency_ms, latency_ms, latency_ms, 16, 16, 0),
+        fidelity=Fidelity(1.0, 0.0, 0.0, 1),
+        size_bytes=1,
+        peak_rss_bytes=1,
+        load_s=0.0,
+        first_ms=1.0,
+        effective=Effective("1", "cpu", "fp32", 1),
+        environment=environments.current(),
+        taken_at="",
+    )
+    told: dict[str, Any] = to_json(record)
+    return told

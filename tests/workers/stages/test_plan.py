@@ -8,8 +8,9 @@ import pytest
 
 from autoopt.errors import StageError
 from autoopt.records import Candidate, Deployment, Step
+from autoopt.workers.node import Cores, Node
 from autoopt.workers.stages import plan
-from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role
 
 STUDENT = Step("student", {"source": "blocks", "depth": 0.5, "order": "late", "width": 1.0})
@@ -125,9 +126,9 @@ def test_on_test_an_artifact_predicts_beside_the_lane(setup: Setup) -> None:
     assert kinds(setup, setup.reference, "test") == ["measure"], "its outputs are the original's"
     wide = replace(candidate, deployment=replace(candidate.deployment, threads=2))
     assert kinds(setup, wide, "test") == ["measure"], "the core beside the lane is one"
-    assert kinds(replace(setup, cores=Cores((0,), (0,))), candidate, "test") == ["measure"], (
-        "there is no core beside it"
-    )
+    assert kinds(replace(setup, hardware={"default": Node(Cores((0,), (0,))).hardware}), candidate, "test") == [
+        "measure"
+    ], "there is no core beside it"
     ahead, measure = plan.measurement(candidate, plan.original(setup), setup, "test").measuring
     assert ahead.role is Role.FINISHER
     assert ahead.key in measure.parents
@@ -163,3 +164,36 @@ def test_a_file_from_elsewhere_is_given_the_deployments_batch_before_it_is_quant
     assert (stages[0].name, stages[0].params) == ("onnx", {"from": "onnx", "batch": 1})
     plain = plan.measurement(given.reference, plan.original(given), given, "validation").stages
     assert [stage.kind for stage in plain] == ["build", "measure"]
+
+
+def test_each_hardware_measures_its_own_reference_and_shares_what_does_not_depend_on_it(setup: Setup) -> None:
+    ours = setup.hardware["default"]
+    edge = replace(ours, environment=replace(ours.environment, cpu="another"))
+    setup = replace(setup, hardware={"default": ours, "edge": edge})
+    here, there = (
+        plan.measurement(
+            Candidate((), Deployment("onnxruntime", hardware=name)), plan.original(setup), setup, "validation"
+        )
+        for name in ("cpu", "edge")
+    )
+    # The same instructions, the same artifact; but what is timed on one is told against the reference there.
+    assert here.artifact_key == there.artifact_key
+    assert here.stages[-1].key != there.stages[-1].key
+    assert [stage.kind_of_node for stage in there.stages] == [None, "edge", "edge"]
+    reference = plan.reference_on(Deployment("onnxruntime", hardware="edge"), setup)
+    assert reference.stages[-1].key in there.stages[-1].parents
+    assert reference.stages[-1].key not in here.stages[-1].parents
+    assert there.stages[-1].params["deployment"]["hardware"] == "cpu"
+
+
+def test_other_instructions_need_another_build(setup: Setup) -> None:
+    ours = setup.hardware["default"]
+    edge = replace(ours, environment=replace(ours.environment, flags=("sve",)))
+    setup = replace(setup, hardware={"default": ours, "edge": edge})
+    artifacts = {
+        plan.measurement(
+            Candidate((), Deployment("onnxruntime", hardware=name)), plan.original(setup), setup, "validation"
+        ).artifact_key
+        for name in ("cpu", "edge")
+    }
+    assert len(artifacts) == 2
