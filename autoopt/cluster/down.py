@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import time
@@ -11,11 +12,14 @@ from pathlib import Path
 import psutil
 
 from autoopt.cluster import started
+from autoopt.cluster.access import ask
+from autoopt.cluster.nodes import RUNNING
 from autoopt.cluster.processes import HEAD_SERVER, RAYLET, is_alive, named, processes_of
 from autoopt.cluster.started import Started
 from autoopt.errors import ClusterError
 
-POLITE_S, LAST_S = 10.0, 5.0
+JOBS_S, POLITE_S, LAST_S = 10.0, 10.0, 5.0
+ASK_S = 3.0
 _POLL_S = 0.1
 _LOGS_KEPT = 5
 
@@ -53,6 +57,8 @@ def end(record: Started, folder: Path) -> None:
     Raises:
         ClusterError: a process cannot be ended.
     """
+    if record.head:
+        _end_jobs(record)
     for names in ((RAYLET,), (), (HEAD_SERVER,)):
         # The raylet takes leave of the head and ends its workers; the head's server goes last, for all others ask it.
         _end_politely(record, names)
@@ -60,6 +66,23 @@ def end(record: Started, folder: Path) -> None:
     _keep_logs(record, folder)
     shutil.rmtree(record.folder, ignore_errors=True)
     started.remove(record, folder)
+
+
+def _end_jobs(record: Started) -> None:
+    """Let the jobs end in good order, their best so far written, if the head still answers."""
+    with contextlib.suppress(ClusterError):
+        ends = time.monotonic() + JOBS_S
+        asked: set[str] = set()
+        while time.monotonic() < ends and (running := _jobs(record)):
+            for job in set(running) - asked:
+                ask(record.dashboard, f"/api/jobs/{job}/stop", patience_s=ASK_S, post={})
+            asked |= set(running)
+            time.sleep(_POLL_S)
+
+
+def _jobs(record: Started) -> list[str]:
+    listed = ask(record.dashboard, "/api/jobs/", patience_s=ASK_S)
+    return [job["submission_id"] for job in listed if job["type"] == "SUBMISSION" and job["status"] in RUNNING]
 
 
 def _end_politely(record: Started, names: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
     """In the process of its own."""
     address, answer = arguments
     from ray._common.usage import usage_lib
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
     from ray.exceptions import AuthenticationError
 
     try:

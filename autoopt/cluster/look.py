@@ -7,17 +7,20 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from autoopt import interpreter
 from autoopt.errors import ClusterError
-from autoopt.records import from_json, to_json
+from autoopt.records import digest, from_json, to_json
 from autoopt.records.environment import Environment, current
 
 LIMIT_S = 180.0
 _TAIL = 500
+_FILE = "look.json"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,38 @@ def look() -> Look:
             message = f"an engine that is installed here crashed while it was looked at: {done.stderr[-_TAIL:].strip()}"
             raise ClusterError(message)
         return from_json(Look, json.loads(answer.read_text()))
+
+
+def remembered_look(folder: Path) -> Look:
+    """What was found since the machine's start, with the same packages; else what is found now.
+
+    Args:
+        folder: of the user's own, where it is remembered.
+
+    Raises:
+        ClusterError: see `look`.
+    """
+    path, key = folder / _FILE, digest([boot(), sys.executable, sorted(_distributions())])
+    if path.exists():
+        kept = json.loads(path.read_text())
+        if kept["key"] == key:
+            return from_json(Look, kept["look"])
+    found = look()
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"key": key, "look": to_json(found)}))
+    part.replace(path)
+    return found
+
+
+def _distributions() -> Iterator[str]:
+    """All that is installed; engines may come from any package."""
+    for found in metadata.distributions():
+        yield f"{found.name} {found.version}"
+
+
+def boot() -> str:
+    """What is another one after each start of the machine."""
+    return _BOOT.read_text().strip()
 
 
 def main(arguments: list[str]) -> None:

@@ -12,7 +12,7 @@ from autoopt.records.hardware import DEFAULT
 from autoopt.search.cluster import KIND
 
 LANE, TRAINER, BUILDER = "lane", "trainer", "builder"
-_RUNNING = ("PENDING", "RUNNING")
+RUNNING = ("PENDING", "RUNNING")
 _MANY = 10_000
 
 
@@ -73,7 +73,7 @@ class JobView:
     @property
     def runs(self) -> bool:
         """Whether it has not ended."""
-        return self.status in _RUNNING
+        return self.status in RUNNING
 
 
 def nodes(address: str) -> tuple[NodeView, ...]:

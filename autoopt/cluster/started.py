@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoopt.cluster.look import boot
 from autoopt.errors import ClusterError
 from autoopt.records import from_json, to_json
 
 # A socket's path has 107 bytes at most, and Ray adds "/session_<date>_<time>_<pid>/sockets/plasma_store" to the node's folder.
 _LONGEST = 107 - 66
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,6 @@ def clusters_folder(given: Path | None = None) -> Path:
 def new_id() -> str:
     """A node's name: short, for it stands in the paths of sockets."""
     return secrets.token_hex(3)
-
-
-def boot() -> str:
-    """What is another one after each start of the machine."""
-    return _BOOT.read_text().strip()
 
 
 def write(record: Started, folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autoopt.cluster import cores, down, joining, started
 from autoopt.cluster.command import Command, command_of
-from autoopt.cluster.look import look
+from autoopt.cluster.look import boot, remembered_look
 from autoopt.cluster.processes import is_loopback, is_up, listeners, processes_of
 from autoopt.cluster.started import Started
 from autoopt.cluster.token import require_token
@@ -40,7 +40,7 @@ def up(wish: Wish) -> Started:
         require_token(make=wish.join is None)
         if wish.join is not None:
             joining.check_joinable(record.address)
-        command = command_of(wish, node, record, look())
+        command = command_of(wish, node, record, remembered_look(folder))
         started.write(record, folder)
         try:
             return _start(command, record, folder)
@@ -58,7 +58,9 @@ def shown(wish: Wish) -> str:
     node, host = node_of(wish), host_of(wish)
     folder = started.clusters_folder(wish.temp_dir)
     record = _planned(wish, node, host, folder)
-    return f"mkdir --parents --mode 700 {record.folder}\n{command_of(wish, node, record, look()).shell()}"
+    return (
+        f"mkdir --parents --mode 700 {record.folder}\n{command_of(wish, node, record, remembered_look(folder)).shell()}"
+    )
 
 
 def reach(record: Started) -> str:
@@ -83,7 +85,7 @@ def _planned(wish: Wish, node: Node, host: str, folder: Path) -> Started:
         work=node.cores.work,
         folder=str(folder / name),
         dashboard="" if wish.join else f"http://{host}:{wish.dashboard_port}",
-        boot=started.boot(),
+        boot=boot(),
         started_at=time.time(),
         autoopt=joining.here().autoopt,
     )

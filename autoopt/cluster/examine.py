@@ -1,0 +1,155 @@
+"""The examination of a cluster from within: a job of Ray's that asks every node, and prints one line.
+
+``python -m autoopt.cluster.examine``, started by the doctor through Ray's Jobs API. What it is to look at may hold passwords, so
+it stands in a file that travels with the job and is removed when it has been read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoopt.cluster.host import Host, host_here
+from autoopt.cluster.joining import Versions, here
+from autoopt.cluster.look import Look, look
+from autoopt.cluster.stores import Answer, try_store, try_study
+from autoopt.errors import AutooptError
+from autoopt.records import from_json, to_json
+from autoopt.workers.node import Node
+
+ORDER = "examination.json"
+MARK = "autoopt examination: "
+_CLOCK_TRIES = 3
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Where Ray tells a job's process of its runtime environment."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is examined."""
+
+    store: str | None
+    study: str | None
+    patience_s: float
+    """For all nodes together."""
+    nonce: str
+    """Makes every examination's file another one: Ray would otherwise take what it has already, and that was removed."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a node has said."""
+
+    versions: Versions
+    host: Host
+    look: Look | None
+    trouble: str = ""
+    """Why its engines could not be looked at."""
+    store: Answer | None = None
+
+
+@dataclass(frozen=True)
+class NodeAnswer:
+    """A node's answer, as it was received on the head."""
+
+    examined: Examined | None
+    """None where it did not answer."""
+    clock_s: float = 0.0
+    """How far its clock is ahead of the head's, in seconds."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Of a cluster."""
+
+    nodes: Mapping[str, NodeAnswer]
+    """By Ray's id."""
+    study: Answer | None
+    """From the head."""
+
+
+def main() -> None:
+    """On the head, as a job's process."""
+    path = Path(ORDER)
+    order = from_json(Order, json.loads(path.read_text()))
+    path.unlink()
+    found = Examination(_ask_nodes(order), None if order.study is None else try_study(order.study))
+    print(MARK + json.dumps(to_json(found)), flush=True)
+
+
+def _ask_nodes(order: Order) -> dict[str, NodeAnswer]:
+    import ray
+
+    _keep_at_home()
+    ray.init(address="auto", log_to_driver=False)
+    ends = time.monotonic() + order.patience_s
+    there = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    asked = {node: _on(node, _examine).remote(order.store) for node in there}
+    found = {}
+    for node, answer in asked.items():
+        try:
+            told = ray.get(answer, timeout=max(0.1, ends - time.monotonic()))
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError):
+            ray.cancel(answer, force=True)
+            found[node] = NodeAnswer(None)
+        else:
+            found[node] = NodeAnswer(from_json(Examined, told), _clock_of(node))
+    return found
+
+
+def _keep_at_home() -> None:
+    """Ray would unpack this job's files on every node that runs a task of it."""
+    told = json.loads(os.environ.get(_JOB, "{}"))
+    os.environ[_JOB] = json.dumps(told | {"runtime_env": {}})
+
+
+def _on(node: str, function: Any) -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    pinned = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0, max_retries=0)(function).options(scheduling_strategy=pinned, name="autoopt doctor")
+
+
+def _clock_of(node: str) -> float:
+    """How far the node's clock is ahead of this machine's: the answer that came quickest says it best."""
+    import ray
+
+    ask = _on(node, _now)
+    answers = []
+    for _ in range(_CLOCK_TRIES):
+        sent = time.time()
+        try:
+            theirs = ray.get(ask.remote(), timeout=10)
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError):
+            continue
+        received = time.time()
+        answers.append((received - sent, theirs - (sent + received) / 2))
+    return min(answers)[1] if answers else 0.0
+
+
+def _now() -> float:
+    return time.time()
+
+
+def _examine(store: str | None) -> Any:
+    """On each node."""
+    seen, trouble = None, ""
+    try:
+        seen = look()
+    except AutooptError as error:
+        trouble = str(error)
+    host = host_here(Node.here(), rays=True)
+    return to_json(Examined(here(), host, seen, trouble, None if store is None else try_store(store)))
+
+
+if __name__ == "__main__":
+    # Under its own name, so that the nodes import it and are not sent its code.
+    from autoopt.cluster.examine import main as run
+
+    run()
