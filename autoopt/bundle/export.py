@@ -74,7 +74,7 @@ def _manifest(config: Config, task: PreparedTask, facts: Mapping[str, Any]) -> M
     return Manifest(
         candidate=config.candidate,
         signature=task.signature,
-        metric=task.metric.name,
+        metric=task.metric_name,
         validation=config.validation,
         test=config.test,
         packages={name: metadata.version(name) for name in engine.packages},

@@ -29,7 +29,10 @@ def add(commands: Any) -> None:
         parser.add_argument("--space", default="quick", help="a shipped search space, or a YAML file (default: quick)")
         parser.add_argument("--budget", default="10m", help='"10m", "60 candidates" or "1h, 200" (default: 10m)')
         parser.add_argument("--name", help="the job's name (default: made from task, space and time)")
-        parser.add_argument("--store", help="the artifact store's folder (default: $AUTOOPT_STORE, else your cache)")
+        parser.add_argument(
+            "--store",
+            help="the artifact store: a folder, or a URL such as s3://bucket/folder (default: $AUTOOPT_STORE, else your cache)",
+        )
         parser.add_argument("--scenario", choices=("single_stream", "offline"), help="default: as the space says")
         parser.add_argument(
             "--hardware", action="append", help="what to serve on, in place of the space's; may be repeated"

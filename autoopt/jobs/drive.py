@@ -56,8 +56,8 @@ def _drive(controller: str) -> int:
         folder.update(attempt=attempt_name(name, request.attempt), status=JobStatus.SUBMITTED, message="")
         _check_version(request.spec, folder)
         with mirror, _tee(folder):
-            extras = Extras(when_stopped=JobStatus.CANCELLED, **saved_callbacks(folder.path))
-            execute(folder, extras, controller)
+            extras = Extras(**saved_callbacks(folder.path))
+            execute(folder, extras, controller, when_stopped=JobStatus.CANCELLED)
         return 0 if folder.state().status is JobStatus.DONE else 1
 
 

@@ -38,15 +38,26 @@ class Extras:
     on_progress: Callable[[Progress], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     """Set it to end the job in good order."""
-    when_stopped: JobStatus = JobStatus.INTERRUPTED
-    """What a job is that was stopped in good order. On a cluster nobody but who cancels it sends signals to its driver."""
 
 
-def execute(folder: JobFolder, extras: Extras, controller: str = CONTROLLER) -> Front | None:
+def execute(
+    folder: JobFolder,
+    extras: Extras,
+    controller: str = CONTROLLER,
+    *,
+    when_stopped: JobStatus = JobStatus.INTERRUPTED,
+) -> Front | None:
     """Run a job, new or interrupted, to its end.
 
     The first Ctrl-C (or SIGTERM) ends it in good order: what runs is told as interrupted, and the best so far is
     written. The second one ends it at once.
+
+    Args:
+        folder: the job's.
+        extras: what no file can hold.
+        controller: what runs it.
+        when_stopped: what a job is that was stopped in good order. On a cluster nobody but who cancels it sends signals to its
+            driver.
 
     Returns:
         The front; None where the job was stopped before there was one.
@@ -57,7 +68,7 @@ def execute(folder: JobFolder, extras: Extras, controller: str = CONTROLLER) -> 
     """
     with folder.claimed(), _signals_to(extras.stop):
         folder.update(status=JobStatus.RUNNING, process=ProcessMark.of(os.getpid()), message="")
-        status, message = extras.when_stopped, _INTERRUPTED
+        status, message = when_stopped, _INTERRUPTED
         try:
             front = _named(controller)(folder, extras)
             if not extras.stop.is_set():

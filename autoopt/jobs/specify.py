@@ -43,7 +43,7 @@ def new_folder(
         import_task: whether a task's file is imported now, to see that it can be.
 
     Raises:
-        UserError: the task, the space or the budget cannot be used, or the name is taken.
+        UserError: the task, the space, the budget or the store cannot be used, or the name is taken.
     """
     spec, loaded = new_spec(task, space, budget, name=name, asked=asked, import_task=import_task)
     folder = create(Path(results).absolute() / spec.name, spec)
@@ -154,10 +154,13 @@ def _pickle(loaded: LoadedTask, folder: JobFolder) -> None:
         raise
 
 
-def _store(given: object) -> str | None:
-    if given is None or "://" in str(given):
-        return None if given is None else str(given)
-    return str(Path(str(given)).expanduser().absolute())
+def _store(given: str | Path | None) -> str | None:
+    from autoopt.workers.store import check_store, default_store, full_address, is_url
+
+    address = full_address(default_store() if given is None else given)
+    if is_url(address):
+        check_store(address)  # a folder is made by the job, where it runs
+    return None if given is None else address
 
 
 def _checked(name: str) -> str:

@@ -50,7 +50,8 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
         budget: ``"10m"``, ``"60 candidates"``, ``"1h, 200 candidates"``; a number of candidates; a timedelta.
         name: of the job: ``results/<name>/`` is its folder. Made from task, space and time by default.
         results: the folder of all jobs.
-        store: the folder of the artifact store; ``$AUTOOPT_STORE`` or the user's cache by default.
+        store: the artifact store: a folder, which machines may share, or a URL such as ``s3://bucket/folder``; ``$AUTOOPT_STORE``
+            or the user's cache by default.
         scenario: "single_stream" (one sample a request) or "offline" (time per sample, in batches); as the space says by
             default.
         seed: of the sampler and of all training.
@@ -64,8 +65,8 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
         stopper: one of Ray Tune's stoppers.
 
     Raises:
-        UserError: the task does not import, the space or the budget is not valid, or the name is taken; the cluster
-            cannot be reached.
+        UserError: the task does not import, the space or the budget is not valid, the store cannot be used, or the name is taken;
+            the cluster cannot be reached.
     """
     asked = {
         "scenario": scenario,

@@ -218,6 +218,11 @@ class PreparedTask:
         kind = ModuleOriginal if self.source_format == "module" else OnnxOriginal
         return kind.open(self.folder / NETWORK)
 
+    @property
+    def metric_name(self) -> str:
+        """The metric's, for people. Runs none of the user's code, as clients must not."""
+        return self.manifest.metric
+
     @cached_property
     def metric(self) -> Metric:
         """The metric; imports the user's code where it is a function."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fake_controller import BUG, DIE, ENTRY, ENVIRONMENT, LEAVE, REFUSE, STUBBORN, UNTIL_STOPPED, WELL
 
-from autoopt.errors import BudgetError, JobError, SpaceError, TaskError
+from autoopt.errors import BudgetError, JobError, SpaceError, TaskError, UserError
 from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark, Progress, write_json
 from autoopt.jobs import Job, go_on, job, jobs, resume, search, submit
 from autoopt.jobs.execute import Extras
@@ -260,3 +260,26 @@ def test_what_is_passed_through_is_what_the_controller_takes() -> None:
     from autoopt.search.controller import Options
 
     assert {field.name for field in dataclasses.fields(Extras)} == {field.name for field in dataclasses.fields(Options)}
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        ("nonsense://bucket/p", "a protocol that is not known"),
+        (Path("s3://bucket/p"), "has lost a slash"),
+        (
+            "ftp://user:secret1@127.0.0.1:1/p",
+            r"store ftp://user:\*\*\*@127.0.0.1:1/p cannot be reached: .*Connection refused",
+        ),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_told_before_there_is_a_job(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str | Path, told: str
+) -> None:
+    monkeypatch.setenv("AUTOOPT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=told):
+        submit(task, name="a", store=store)
+    monkeypatch.setenv("AUTOOPT_STORE", str(store))
+    with pytest.raises(UserError, match=told):
+        submit(task, name="a")
+    assert not (tmp_path / "results" / "a").exists()

@@ -2,7 +2,14 @@
 
 from autoopt.workers.store.base import Store
 from autoopt.workers.store.local import LocalStore
-from autoopt.workers.store.opening import address_of, check_store, default_store, node_cache, open_store
+from autoopt.workers.store.opening import (
+    address_of,
+    check_store,
+    default_store,
+    full_address,
+    node_cache,
+    open_store,
+)
 from autoopt.workers.store.remote import RemoteStore
 from autoopt.workers.store.urls import has_secret, is_url, masked, scrubbed
 
@@ -13,6 +20,7 @@ __all__ = [
     "address_of",
     "check_store",
     "default_store",
+    "full_address",
     "has_secret",
     "is_url",
     "masked",

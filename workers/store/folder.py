@@ -97,15 +97,22 @@ class RemoteFolder:
 
     def names(self, prefix: str) -> tuple[str, ...]:
         """The files below a folder, sorted; the names begin with the prefix. Hidden ones are left out."""
-        start = len(self.address.root) + 1
-        found = self._try(lambda fs: sorted(path[start:] for path in _below(fs, self._path(prefix))))
+        start, path = len(self.address.root) + 1, self._path(prefix)
+
+        def work(fs: Any) -> list[str]:
+            # Some file systems list a file as itself, some say that there is no such folder.
+            return _below(fs, path) or ([path] if not self.address.traits.objects and fs.isfile(path) else [])
+
+        found = sorted(one[start:] for one in self._try(work))
         return tuple(name for name in found if not name.rpartition("/")[2].startswith("."))
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with all that is in it; it may be gone already."""
         path = self._path(name)
+        objects = self.address.traits.objects
         with suppress(FileNotFoundError):
-            self._try(lambda fs: fs.rm(path, recursive=True))
+            # Not every file system takes a file for a folder of nothing, and only a file system has folders.
+            self._try(lambda fs: fs.rm(path, recursive=objects or fs.isdir(path)))
 
     def upload(self, files: Mapping[str, Path]) -> None:
         """Copy local files there; while they are copied some may be there in part.
@@ -255,10 +262,10 @@ class _LocalDiskError(Exception):
 
 
 def _below(fs: Any, path: str) -> list[str]:
-    """The files in a folder and its folders, or the file itself; none where there is neither. ``find`` hides errors."""
+    """The files in a folder and its folders; none where there is no such folder. What fsspec has for this hides errors."""
     try:
         listing = fs.ls(path, detail=True)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         if lacks_bucket(error):
             raise
         return []

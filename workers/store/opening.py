@@ -35,13 +35,28 @@ def open_store(where: str | Path) -> Store:
     return LocalStore(folder) if folder is not None else _remote(address, node_cache())
 
 
+def full_address(where: str | Path) -> str:
+    """The address as a process in another folder understands it: a URL as it is, a path in full. Asks nobody.
+
+    Raises:
+        UserError: the address cannot be used.
+    """
+    address = str(where)
+    folder = _local_folder(address)
+    if is_url(address):
+        if folder is None:
+            parse(address)
+        return address
+    return str(Path(address).expanduser().absolute())
+
+
 def check_store(where: str | Path) -> None:
     """Write, read, list and remove a small file there: what a job will have to do. Takes seconds at most.
 
     Raises:
         UserError: the address cannot be used, or the store cannot be reached, is not there, or may not be written.
     """
-    name, content = f"checks/{uuid.uuid4().hex}", b"written by a check of the store; may be removed"
+    name, content = f"check-{uuid.uuid4().hex}", b"written by a check of the store; may be removed"
     address = str(where)
     try:
         folder = _local_folder(address)
@@ -51,12 +66,12 @@ def check_store(where: str | Path) -> None:
             else RemoteStore(address, _cache_of(address, node_cache()), patience_s=0)
         )
         store.files.write(name, content)
-        kept, listed = store.files.read(name), store.files.names("checks")
+        kept, listed = store.files.read(name), store.files.names(name)
         store.files.remove(name)
         left = store.files.read(name)
     except StoreError as error:
         raise UserError(str(error)) from error
-    if kept != content or name not in listed:
+    if kept != content or listed != (name,):
         message = (
             f"the store {masked(address)} does not give back what is written to it; look at its address and options"
         )

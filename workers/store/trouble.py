@@ -40,6 +40,7 @@ _WITHOUT_RIGHTS = frozenset(
         "ClientAuthenticationError",
         "AuthenticationException",
         "LogonFailure",
+        "error_perm",
     }
 )
 _DENIED_CODES = frozenset({"401", "403"})
@@ -69,7 +70,7 @@ def trouble_of(error: Exception) -> Trouble | None:
     return next((trouble for trouble, applies in signs if applies), None)
 
 
-def lacks_bucket(error: FileNotFoundError) -> bool:
+def lacks_bucket(error: OSError) -> bool:
     """Whether it is not only the file that is missing."""
     return any(_code(cause) == "NoSuchBucket" for cause in _causes(error))
 

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 sys.path.append(str(Path(__file__).parent))  # for the places where stores are kept
 
 from places import FileServerPlace, FolderPlace, Place, S3Place, S3Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_once() -> Iterator[None]:
+    """S3's client reads descriptions of the service when it is made, half of the time of these tests, which make a hundred."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

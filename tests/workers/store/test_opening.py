@@ -17,7 +17,15 @@ import pytest
 from places import SECRET, S3Place, key, publish
 
 from autoopt.errors import StoreError, UserError
-from autoopt.workers.store import LocalStore, RemoteStore, check_store, default_store, node_cache, open_store
+from autoopt.workers.store import (
+    LocalStore,
+    RemoteStore,
+    check_store,
+    default_store,
+    full_address,
+    node_cache,
+    open_store,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +224,24 @@ def test_a_cache_of_somebody_else_is_not_trusted(s3: S3Place, tmp_path: Path) ->
     os.chown(cache, 1234, -1)
     with pytest.raises(StoreError, match="belongs to somebody else"):
         open_store(s3.url)
+
+
+def test_an_address_is_completed_for_a_process_elsewhere_and_nobody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for where, meant in [
+        ("store", str(tmp_path / "store")),
+        (Path("~/store"), str(tmp_path / "home/store")),
+        ("file:///a/b", "file:///a/b"),
+        ("s3://bucket/p?endpoint_url=http://127.0.0.1:9", "s3://bucket/p?endpoint_url=http://127.0.0.1:9"),
+    ]:
+        assert full_address(where) == meant
+    for where in ("nonsense://bucket/p", Path("s3://bucket/p"), "s3://AKIA:abc/def@bucket/p", "file://host/p"):
+        with pytest.raises(UserError):
+            full_address(where)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_default_store_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

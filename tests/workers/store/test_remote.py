@@ -350,24 +350,36 @@ def test_the_cache_may_be_removed_between_jobs(remote_place: Place) -> None:
     assert remote_place.open("first").get(key("a")) is not None
 
 
+FORKER = """
+import os, sys
+from pathlib import Path
+sys.path.append(sys.argv[3])
+from places import key, publish
+from autoopt.workers.store import RemoteStore
+store = RemoteStore(sys.argv[1], Path(sys.argv[2]))
+publish(store, "before")
+store.note(key("topic"), "before")
+child = os.fork()
+name = "parent" if child else "child"
+try:
+    publish(store, name)
+    store.note(key("topic"), name)
+    assert store.get(key("before"))
+    assert store.get(key("nothing")) is None
+finally:
+    if not child:
+        os._exit(0 if sys.exc_info()[0] is None else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+publish(store, "after")
+"""
+
+
 def test_a_store_opened_before_a_fork_works_after_it_in_both(remote_place: Place) -> None:
-    store = remote_place.open("first")
-    publish(store, "a")
-    store.note(key("t"), "parent before")
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            publish(store, "of the child")
-            store.note(key("t"), "child")
-            code = 0 if store.get(key("a")) else 2
-        finally:
-            os._exit(code)
-    store.note(key("t"), "parent after")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    publish(store, "b")
-    assert sorted(store.keys()) == sorted(map(key, ["a", "b", "of the child"]))
-    assert sorted(store.notes(key("t"))) == ["child", "parent after", "parent before"]
+    store = remote_place.open("observer")
+    arguments = [remote_place.url, str(remote_place.caches / "observer"), str(Path(__file__).parent)]
+    subprocess.run([sys.executable, "-c", FORKER, *arguments], check=True, timeout=60)
+    assert sorted(store.keys()) == sorted(map(key, ["before", "parent", "child", "after"]))
+    assert sorted(store.notes(key("topic"))) == ["before", "child", "parent"]
 
 
 def test_five_thousand_notes_are_read_in_seconds_and_few_requests(s3: S3Place, tmp_path: Path) -> None:
