@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SpaceError,
         StageError,
         StoreError,
+        StudyError,
         TaskError,
         UserError,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "SpaceError",
     "StageError",
     "StoreError",
+    "StudyError",
     "Task",
     "TaskError",
     "UserError",

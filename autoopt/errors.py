@@ -11,7 +11,8 @@
     │   ├── ClusterError        a cluster that cannot be reached, started or used as it is
     │   └── BundleError         a bundle that is damaged, not a bundle, or needs an engine that is not here
     ├── StageError              a stage failed; becomes the candidate's outcome (its ``kind`` is a `FailureKind`)
-    └── StoreError              the store cannot be read or written (disk full, no rights); the job stops and can be resumed
+    ├── StoreError              the store cannot be read or written (disk full, no rights); the job stops and can be resumed
+    └── StudyError              the study's database cannot be used; a job that runs stops and can be resumed
 
 A `UserError` says three things: what was given, what is allowed, and what to do next.
 """
@@ -55,6 +56,10 @@ class BundleError(UserError):
 
 class StoreError(AutooptError):
     """The store cannot be read or written. The job stops cleanly and can be resumed."""
+
+
+class StudyError(AutooptError):
+    """The study's database cannot be reached, read or written. A job that runs stops cleanly and can be resumed."""
 
 
 class FailureKind(StrEnum):

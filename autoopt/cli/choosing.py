@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json
-from autoopt.cli.searching import add_cluster, add_results, found
+from autoopt.cli.searching import add_cluster, add_results, add_study, found
 from autoopt.errors import JobError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def add(commands: Any) -> None:
     for parser in (report, pick, export):
         add_results(parser)
         add_cluster(parser)
+        add_study(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -47,7 +48,7 @@ def _report(given: argparse.Namespace) -> int:
     from autoopt.jobs.report import rewrite_report
 
     job = found(given)
-    path = rewrite_report(job.folder) if isinstance(job, LocalJob) else job.result_so_far().report_path
+    path = rewrite_report(job.folder, job.study) if isinstance(job, LocalJob) else job.result_so_far().report_path
     if path is None:
         message = f"{job.reference} has written no report yet ({job.status()})"
         raise JobError(message)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 ADDRESS = "AUTOOPT_ADDRESS"
 STOPPED = 130
 RESULTS = "results"
+ALLOWED = "postgresql+psycopg://user@host/database, sqlite:///file.db"
+AGAIN = (
+    "of the job's study, where it is in a database whose password is not in $AUTOOPT_STUDY, $PGPASSWORD or ~/.pgpass "
+    "(the process list shows what is given here, not those)"
+)
 
 
 def add(commands: Any) -> None:
@@ -33,6 +38,9 @@ def add(commands: Any) -> None:
             "--store",
             help="the artifact store: a folder, or a URL such as s3://bucket/folder (default: $AUTOOPT_STORE, else your cache)",
         )
+        add_study(
+            parser, f"a database for the search's memory: {ALLOWED} (default: $AUTOOPT_STUDY, else the job's folder)"
+        )
         parser.add_argument("--scenario", choices=("single_stream", "offline"), help="default: as the space says")
         parser.add_argument(
             "--hardware", action="append", help="what to serve on, in place of the space's; may be repeated"
@@ -43,6 +51,7 @@ def add(commands: Any) -> None:
     resume = commands.add_parser("resume", help="let a job go on that was stopped")
     resume.add_argument("job", metavar="JOB", help="its name or folder")
     resume.add_argument("--budget", help="a larger budget, for a job that has used its own")
+    add_study(resume)
     resume.add_argument("--background", action="store_true", help="return at once (as always for one on a cluster)")
     add_address(submit)
     add_cluster(resume)
@@ -79,13 +88,18 @@ def found(given: argparse.Namespace) -> Job:
     """The job that is meant."""
     from autoopt.jobs import job
 
-    return job(given.job, given.results, address=given.address, store=given.store)
+    return job(given.job, given.results, getattr(given, "study", None), address=given.address, store=given.store)
+
+
+def add_study(parser: argparse.ArgumentParser, about: str = AGAIN) -> None:
+    """Declare where the study is."""
+    parser.add_argument("--study", metavar="URL", help=about)
 
 
 def _asked(given: argparse.Namespace) -> dict[str, Any]:
     return {
         name: getattr(given, name)
-        for name in ("task", "space", "budget", "name", "results", "store", "scenario", "hardware", "seed")
+        for name in ("task", "space", "budget", "name", "results", "store", "study", "scenario", "hardware", "seed")
     }
 
 

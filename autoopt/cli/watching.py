@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json, print_table
-from autoopt.cli.searching import STOPPED, add_cluster, add_results, found, where
+from autoopt.cli.searching import STOPPED, add_cluster, add_results, add_study, found, where
 from autoopt.errors import JobError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
     status.add_argument("job", metavar="JOB", nargs="?", help="its name or folder")
     watch = commands.add_parser("watch", help="show a job's progress until it ends; Ctrl-C leaves it running")
     watch.add_argument("job", metavar="JOB", help="its name or folder")
+    add_study(watch)
     cancel = commands.add_parser("cancel", help="end a job, its best so far on disk")
     cancel.add_argument("job", metavar="JOB", help="its name or folder")
     logs = commands.add_parser("logs", help="print a job's log")

@@ -25,7 +25,6 @@ consists of members of the point estimates' Pareto set (except where such a memb
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -34,7 +33,9 @@ import numpy.typing as npt
 from autoopt.front.config import Config
 from autoopt.records import Estimate
 
-Relation: TypeAlias = npt.NDArray[np.bool_]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Places: TypeAlias = int | slice
+EVERY = slice(None)
 
 NEGLIGIBLE_SCORE = 0.001
 """Of the score: 0.1 points of an accuracy near 1."""
@@ -45,79 +46,117 @@ NEGLIGIBLE_LATENCY = 0.02
 def front(configs: Sequence[Config]) -> tuple[Config, ...]:
     """The configs that no other beats, by latency, the fastest first; see the module's rule."""
     remaining = sorted(configs, key=_order)
-    relations = _compare(remaining)
-    return tuple(remaining[index] for index in _kernel(relations))
+    return tuple(remaining[index] for index in _kernel(Compared(remaining)))
 
 
 def beaten_by(config: Config, configs: Sequence[Config]) -> tuple[Config, ...]:
     """Those of ``configs`` that beat ``config``; see the module's rule."""
     others = [other for other in configs if other.id != config.id]
-    column = _compare([config, *others]).beats[1:, 0]
-    return tuple(other for other, beats in zip(others, column, strict=True) if beats)
+    beats = Compared([config, *others]).beating(0)[1:]
+    return tuple(other for other, each in zip(others, beats, strict=True) if each)
 
 
 def indistinguishable_from(config: Config, configs: Sequence[Config]) -> tuple[Config, ...]:
     """Those of ``configs`` that cannot be told apart from ``config`` on either axis."""
     others = [other for other in configs if other.id != config.id]
-    row = _compare([config, *others]).ties[0, 1:]
-    return tuple(other for other, tied in zip(others, row, strict=True) if tied)
+    tied = Compared([config, *others]).tied_with(0)[1:]
+    return tuple(other for other, each in zip(others, tied, strict=True) if each)
 
 
 def _order(config: Config) -> tuple[float, float, int]:
     return (config.latency_ms.value, config.score_drop.value, config.number)
 
 
-@dataclass(frozen=True)
-class _Relations:
-    """Entry (i, j): what config i is to config j. Both bool, (N, N)."""
+class Compared:
+    """Configs, and how one of them stands to all. One row or column at a time: ten thousand have a hundred million pairs."""
 
-    beats: Relation
-    ties: Relation
+    def __init__(self, configs: Sequence[Config]) -> None:
+        """``configs``: N of them, known by their places from here on."""
+        self.configs = tuple(configs)
+        self._latency = _Figures([config.latency_ms for config in configs], log=True)
+        self._drop = _Figures([config.score_drop for config in configs], log=False)
+        self._latencies = np.array([config.latency_ms.value for config in configs])
+        self._drops = np.array([config.score_drop.value for config in configs])
+        self._scores = np.abs([config.score.value for config in configs])
+
+    def __len__(self) -> int:
+        return len(self.configs)
+
+    def beating(self, index: int) -> Mask:
+        """Who beats it. (N,)"""
+        faster, better = self._latency.less_than(index), self._drop.less_than(index)
+        return (faster & self._hardly_worse(EVERY, index)) | (better & self._hardly_slower(EVERY, index))
+
+    def beaten_by(self, index: int) -> Mask:
+        """Whom it beats. (N,)"""
+        faster, better = self._latency.more_than(index), self._drop.more_than(index)
+        return (faster & self._hardly_worse(index, EVERY)) | (better & self._hardly_slower(index, EVERY))
+
+    def tied_with(self, index: int) -> Mask:
+        """Who cannot be told apart from it on either axis; itself among them. (N,)"""
+        return ~(
+            self._latency.more_than(index)
+            | self._latency.less_than(index)
+            | self._drop.more_than(index)
+            | self._drop.less_than(index)
+        )
+
+    def _hardly_worse(self, these: Places, those: Places) -> Mask:
+        """Whether these lose no more than those, or negligibly more."""
+        negligible = NEGLIGIBLE_SCORE * np.maximum(self._scores[these], self._scores[those])
+        hardly: Mask = self._drops[these] <= self._drops[those] + negligible
+        return hardly
+
+    def _hardly_slower(self, these: Places, those: Places) -> Mask:
+        """Whether these take no longer than those, or negligibly longer."""
+        hardly: Mask = self._latencies[these] <= self._latencies[those] * (1 + NEGLIGIBLE_LATENCY)
+        return hardly
 
 
-def _compare(configs: Sequence[Config]) -> _Relations:
-    faster = _distinguishably_less([config.latency_ms for config in configs], log=True)
-    better = _distinguishably_less([config.score_drop for config in configs], log=False)
-    return _Relations(
-        beats=(faster & _hardly_worse(configs)) | (better & _hardly_slower(configs)),
-        ties=~(faster | faster.T | better | better.T),
-    )
+class _Figures:
+    """Estimates of one axis. The arithmetic is that of `estimates.difference`."""
+
+    def __init__(self, estimates: Sequence[Estimate], *, log: bool) -> None:
+        figures = np.array([(item.value, item.low, item.high) for item in estimates], dtype=float).reshape(-1, 3)
+        columns: npt.NDArray[np.float64] = (np.log(figures) if log else figures).T
+        value, low, high = columns
+        self._value, self._above, self._below = value, high - value, value - low
+
+    def less_than(self, index: int) -> Mask:
+        """Which are distinguishably less: the interval of the difference to them lies above 0. (N,)"""
+        less: Mask = self._value[index] - self._value > np.hypot(self._above, self._below[index])
+        return less
+
+    def more_than(self, index: int) -> Mask:
+        """Which are distinguishably more. (N,)"""
+        more: Mask = self._value - self._value[index] > np.hypot(self._above[index], self._below)
+        return more
 
 
-def _hardly_worse(configs: Sequence[Config]) -> Relation:
-    """Entry (i, j): i loses no more than j, or negligibly more."""
-    drops = np.array([config.score_drop.value for config in configs])
-    scores = np.abs([config.score.value for config in configs])
-    hardly: Relation = drops[:, None] <= drops[None, :] + NEGLIGIBLE_SCORE * np.maximum(
-        scores[:, None], scores[None, :]
-    )
-    return hardly
-
-
-def _hardly_slower(configs: Sequence[Config]) -> Relation:
-    """Entry (i, j): i takes no longer than j, or negligibly longer."""
-    latencies = np.array([config.latency_ms.value for config in configs])
-    hardly: Relation = latencies[:, None] <= latencies[None, :] * (1 + NEGLIGIBLE_LATENCY)
-    return hardly
-
-
-def _distinguishably_less(estimates: Sequence[Estimate], *, log: bool) -> Relation:
-    """Entry (i, j): the interval of ``j - i`` lies above 0. The same arithmetic as `estimates.difference`, for all pairs."""
-    figures = np.array([(item.value, item.low, item.high) for item in estimates], dtype=float).reshape(-1, 3)
-    value, low, high = (np.log(figures) if log else figures).T
-    margin = np.hypot((high - value)[:, None], (value - low)[None, :])
-    less: Relation = value[None, :] - value[:, None] > margin
-    return less
-
-
-def _kernel(relations: _Relations) -> list[int]:
-    """Indices, ascending, of the listed: none beats or ties another, and each of the others is beaten by or ties one."""
-    remaining = np.ones(len(relations.beats), dtype=bool)
+def _kernel(compared: Compared) -> list[int]:
+    """Places, ascending, of the listed: none beats or ties another, and each of the others is beaten by or ties one."""
+    remaining = np.ones(len(compared), dtype=bool)
     listed = []
+    witness: dict[int, int] = {}
     while remaining.any():
-        unbeaten = remaining & ~relations.beats[remaining].any(axis=0)
-        index = int(np.flatnonzero(unbeaten if unbeaten.any() else remaining)[0])
+        index = _first_unbeaten(compared, remaining, witness)
         listed.append(index)
-        remaining &= ~(relations.beats[index] | relations.ties[index])
+        remaining &= ~(compared.beaten_by(index) | compared.tied_with(index))
         remaining[index] = False
     return sorted(listed)
+
+
+def _first_unbeaten(compared: Compared, remaining: Mask, witness: dict[int, int]) -> int:
+    """The first that none of the remaining beats; the first of them, where each is beaten.
+
+    ``witness`` says by whom one is beaten: nobody has to be asked again while that one remains.
+    """
+    places = np.flatnonzero(remaining).tolist()
+    for place in places:
+        if place in witness and remaining[witness[place]]:
+            continue
+        beating = np.flatnonzero(remaining & compared.beating(place))
+        if not beating.size:
+            return int(place)
+        witness[place] = int(beating[0])
+    return int(places[0])

@@ -51,7 +51,7 @@ class Front(Sequence[Config]):
     def __iter__(self) -> Iterator[Config]:
         return iter(self.configs)
 
-    @property
+    @cached_property
     def words(self) -> ScoreWords:
         """How scores are spoken of: in points where every score lies in [0, 1]."""
         scores = [config.score.value for config in (self.reference, *self.all_configs)]
@@ -62,7 +62,7 @@ class Front(Sequence[Config]):
         """Whether it was measured afresh on the test split."""
         return bool(self.configs) and all(config.confirmed for config in self.configs)
 
-    @property
+    @cached_property
     def comparable(self) -> tuple[Config, ...]:
         """The configs judged on the same split as the front: what `pick` chooses from; never empty."""
         split = self.reference.split if not self.configs else self.configs[0].split
@@ -116,7 +116,19 @@ class Front(Sequence[Config]):
 
     def indistinguishable_from(self, config: Config) -> tuple[Config, ...]:
         """The configs, listed or not, that cannot be told apart from this one on either axis."""
-        return dominance.indistinguishable_from(config, self.comparable)
+        place = self._places.get(config.id)
+        if place is None:
+            return dominance.indistinguishable_from(config, self.comparable)
+        tied = self._compared.tied_with(place).nonzero()[0]
+        return tuple(self.comparable[other] for other in tied if other != place)
+
+    @cached_property
+    def _compared(self) -> dominance.Compared:
+        return dominance.Compared(self.comparable)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {config.id: place for place, config in enumerate(self.comparable)}
 
     def speedup_vs_lossless(self, config: Config) -> Estimate | None:
         """How many times as fast as the best lossless config, with its interval; None where there is none."""

@@ -7,12 +7,11 @@ torch, no study. A cluster forgets its jobs when its head is restarted; the stor
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -26,13 +25,15 @@ from autoopt.jobs.job import Job, JobResult
 from autoopt.jobs.package import Request
 from autoopt.jobs.run import save_callbacks
 from autoopt.records import from_json
+from autoopt.search.study_url import SQLITE, StudyUrl, known_study
+from autoopt.search.study_url import VARIABLE as STUDY_VARIABLE
 from autoopt.workers.store import Store, default_store, has_secret, is_url, masked, open_store
 from autoopt.workers.store.urls import HIDDEN
 
 if TYPE_CHECKING:
     from autoopt.front import Front
 
-ADDRESS, STORE_VARIABLE, STUDY_VARIABLE = "AUTOOPT_ADDRESS", "AUTOOPT_STORE", "AUTOOPT_STUDY"
+STORE_VARIABLE = "AUTOOPT_STORE"
 CODE = "code.zip"
 OURS = "autoopt: "
 """How the driver's last line begins, where it says why it ends."""
@@ -52,6 +53,8 @@ class ClusterJob(Job):
     """Where the store is, where the caller says it."""
     results: Path = Path("results")
     """The folder below which `result` puts what the job has left."""
+    study: str | None = field(default=None, repr=False, compare=False)
+    """The URL of its study with the password, if that was given; see `autoopt.job`."""
     poll_s: ClassVar[float] = 1.0
 
     @property
@@ -139,12 +142,11 @@ class ClusterJob(Job):
             time.sleep(0.2)
         return status
 
-    def resume(self, *, budget: str | None = None, study: str | None = None) -> ClusterJob:
+    def resume(self, *, budget: str | None = None) -> ClusterJob:
         """Let it go on, on the cluster; nothing that is finished is done twice.
 
         Args:
             budget: a larger one, for a job that has used its own.
-            study: its study's URL, where that has a password which neither `$AUTOOPT_STUDY` nor libpq knows.
 
         Raises:
             JobError: it runs, or is done and was given no larger budget; or its store cannot be read from here.
@@ -156,16 +158,18 @@ class ClusterJob(Job):
         spec = replace(spec, budget=budget or spec.budget, address=self.gateway.address)
         with _folder() as folder:
             package.unzip(code, folder)
-            self._begin(spec, folder, study)
+            self._begin(spec, folder, known_study(spec.study, self.study))
         return self
 
-    def submit(self, spec: JobSpec, code: Path | None, study: str | None, pickle: bytes | None, extras: Extras) -> None:
+    def submit(
+        self, spec: JobSpec, code: Path | None, study: StudyUrl | None, pickle: bytes | None, extras: Extras
+    ) -> None:
         """Begin it.
 
         Args:
             spec: what is asked; the task's file is named relative to the code.
             code: the folder of the user's code; None where the pickle has everything.
-            study: the study's URL, with its password.
+            study: the study's database, with its password.
             pickle: the task, where it was given as an object.
             extras: what no file can say.
 
@@ -186,7 +190,7 @@ class ClusterJob(Job):
         self,
         spec: JobSpec,
         folder: Path,
-        study: str | None,
+        study: StudyUrl | None,
         *,
         digest: str | None = None,
         pickle: bytes | None = None,
@@ -217,10 +221,9 @@ class ClusterJob(Job):
         }
         self.gateway.submit(attempt_name(self.name, number), package.entrypoint(), package.runtime_env(folder), shown)
 
-    def _secrets(self, study: str | None) -> dict[str, str]:
+    def _secrets(self, study: StudyUrl | None) -> dict[str, str]:
         found = {STORE_VARIABLE: self._address} if has_secret(self._address) else {}
-        study = study or os.environ.get(STUDY_VARIABLE)
-        return found | ({STUDY_VARIABLE: study} if study else {})
+        return found | ({} if study is None else {STUDY_VARIABLE: study.full})
 
     @cached_property
     def _address(self) -> str:
@@ -321,13 +324,19 @@ def number_of(attempt: str | None) -> int:
     return int(number) if dot and number.isdigit() else 1
 
 
-def find(name: str, address: str, store: str | None = None, results: str | Path = "results") -> ClusterJob:
+def find(
+    name: str,
+    address: str,
+    store: str | None = None,
+    results: str | Path = "results",
+    study: str | None = None,
+) -> ClusterJob:
     """The job of that name on a cluster.
 
     Raises:
         JobError: nobody answers there, or nobody knows such a job; the message lists those there are.
     """
-    job = ClusterJob(reach(address), name, _absolute(store), Path(results))
+    job = ClusterJob(reach(address), name, _absolute(store), Path(results), study)
     job.state()
     return job
 
@@ -380,13 +389,18 @@ def _lines(pieces: Iterator[str]) -> Iterator[str]:
         yield rest
 
 
-def check_study(spec_study: str | None, store: str) -> None:
-    """See that the study outlives the driver's machine.
+def check_study(study: StudyUrl | None, store: str) -> None:
+    """See that the study outlives the driver's machine, and is not on the client's.
 
     Raises:
         UserError: it would lie in a folder of the cluster's head alone.
     """
-    if spec_study is None and is_url(store) and not store.startswith(("file://", "local://")):
+    if study is not None and study.scheme == SQLITE:
+        message = (
+            f"the study {study} is a file, which the cluster's nodes may not see; give a database server's URL, or none"
+        )
+        raise UserError(message)
+    if study is None and is_url(store) and not store.startswith(("file://", "local://")):
         message = (
             f"with a store at {masked(store)} the study needs a database that outlives the cluster's head: give "
             "study=postgresql+psycopg://user:password@host:5432/database (--study, $AUTOOPT_STUDY)"

@@ -27,6 +27,7 @@ from autoopt.jobs.mirror import Mirror
 from autoopt.jobs.run import CALLBACKS, saved_callbacks
 from autoopt.records import to_json
 from autoopt.search import code
+from autoopt.search.study_url import VARIABLE, StudyUrl, parse_study
 from autoopt.task.imports import Imports
 from autoopt.workers.store import LocalStore, Store, address_of, open_store
 
@@ -45,6 +46,9 @@ def _drive(controller: str) -> int:
     here = Path.cwd()
     request = package.read_request(here)
     os.environ.update(request.secrets)
+    # Out of the environment, for this process starts others.
+    given = os.environ.pop(VARIABLE, None)
+    study = None if given is None else parse_study(given)
     spec = _settled(request)
     store = open_store(address_of(spec.store))
     name = spec.name
@@ -52,11 +56,11 @@ def _drive(controller: str) -> int:
         if folder.exists():
             write_json(folder.spec_path, to_json(replace(folder.spec(), budget=spec.budget, address=spec.address)))
         else:
-            _new(folder, spec, here, store)
+            _new(folder, spec, here, store, study)
         folder.update(attempt=attempt_name(name, request.attempt), status=JobStatus.SUBMITTED, message="")
         _check_version(request.spec, folder)
         with mirror, _tee(folder):
-            extras = Extras(**saved_callbacks(folder.path))
+            extras = Extras(**saved_callbacks(folder.path), study=study)
             execute(folder, extras, controller, when_stopped=JobStatus.CANCELLED)
         return 0 if folder.state().status is JobStatus.DONE else 1
 
@@ -75,13 +79,17 @@ def _settled(request: package.Request) -> JobSpec:
     return replace(spec, task=f"{place / file}:{attribute}", options=options)
 
 
-def _new(folder: JobFolder, spec: JobSpec, here: Path, store: Store) -> None:
+def _new(folder: JobFolder, spec: JobSpec, here: Path, store: Store, study: StudyUrl | None) -> None:
     """The folder of a job that begins, with its code: from there it goes on where the cluster has forgotten it."""
     create(folder.path, spec)
     for name in (folder.task_pickle.name, CALLBACKS):
         if (here / package.OWN / name).exists():
             shutil.copy(here / package.OWN / name, folder.path / name)
     store.files.write(f"jobs/{spec.name}/{CODE}", package.zipped(here))
+    if study is not None:
+        from autoopt.search.storage import begin_study
+
+        begin_study(study, spec.name)
 
 
 def _check_version(asked: JobSpec, folder: JobFolder) -> None:

@@ -16,6 +16,7 @@ from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark, Progress
 
 if TYPE_CHECKING:
     from autoopt.front import Front
+    from autoopt.search.study_url import StudyUrl
 
 CONTROLLER = "autoopt.search.controller:run_job"
 """What runs a job: ``f(folder, options) -> Front | None``. A name, so that tests can put a small one in its place."""
@@ -38,6 +39,8 @@ class Extras:
     on_progress: Callable[[Progress], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     """Set it to end the job in good order."""
+    study: StudyUrl | None = None
+    """The study's database, with the password that the job's files do not hold; None: what is known here."""
 
 
 def execute(

@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
+from autoopt.cluster import access
 from autoopt.errors import JobError
 
 T = TypeVar("T")
 
-REACH_S = 10.0
 # What an attempt's metadata say.
 JOB, ATTEMPT, VERSION, STORE = "autoopt_job", "autoopt_attempt", "autoopt_version", "autoopt_store"
-_MEND = "copy the head's ~/.ray/auth_token here (mode 600), or name it by RAY_AUTH_TOKEN_PATH"
-_REFUSED = {
-    401: f"the cluster at {{address}} wants a token, and this user has none: {_MEND}",
-    403: f"the cluster at {{address}} does not accept this user's token: {_MEND}",
-}
 _LIVE = frozenset({"PENDING", "RUNNING"})
 
 
@@ -128,53 +122,30 @@ def reach(address: str) -> Gateway:
     """The Job API at an address such as ``http://127.0.0.1:8265``.
 
     Raises:
-        JobError: nobody answers there, the token is missing or wrong, or Ray there is of another version.
+        ClusterError: nobody answers there, the token is missing or wrong, or Ray there is of another version.
+        JobError: Ray's client is not installed here.
     """
-    # The server's word counts for nothing: a client without this sends no token.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not address.startswith(("http://", "https://")):
-        message = f"the address {address!r} is none of a dashboard; write it as http://host:8265 (`autoopt cluster status` shows it)"
-        raise JobError(message)
-    address = address.rstrip("/")
-    try:
-        import requests
-        from ray import __version__ as ours
-        from ray.job_submission import JobSubmissionClient
-    except ImportError as error:
-        message = f'jobs on a cluster need Ray\'s client: pip install "autoopt[client]" ({error})'
-        raise JobError(message) from error
+    head = access.reach(address)
     # It tells on the terminal what it packs and sends.
     logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
     logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
     try:
-        # Ray's client waits for ever where nobody refuses.
-        answer = requests.get(f"{address}/api/version", timeout=REACH_S, headers=_token_header())
-        theirs = None if answer.status_code in _REFUSED else answer.json()["ray_version"]
-        client = theirs and JobSubmissionClient(address)
+        from ray.job_submission import JobSubmissionClient
+
+        client = JobSubmissionClient(head.address)
+    except ImportError as error:
+        message = f'jobs on a cluster need Ray\'s client: pip install "autoopt[client]" ({error})'
+        raise JobError(message) from error
     except Exception as error:
-        raise JobError(_explained(address, error)) from error
-    if theirs is None:
-        raise JobError(_REFUSED[answer.status_code].format(address=address))
-    if theirs.split(".")[:2] != ours.split(".")[:2]:
-        message = f"the cluster at {address} runs Ray {theirs} and this client Ray {ours}; install the same here: pip install ray=={theirs}"
-        raise JobError(message)
-    return Gateway(address, client)
-
-
-def _token_header() -> dict[str, str]:
-    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
-
-    found: dict[str, str] = get_auth_headers_if_auth_enabled({})
-    return found
+        raise JobError(_explained(head.address, error)) from error
+    return Gateway(head.address, client)
 
 
 def _explained(address: str, error: Exception) -> str:
-    """One sentence for what Ray's client says in many."""
+    """One sentence for what Ray's client says in many: the cluster answered a moment ago."""
     name, text = type(error).__name__, str(error)
-    if name == "AuthenticationError":
-        return _REFUSED[401 if text.startswith("Authentication required") else 403].format(address=address)
     if "Connect" in name or "Timeout" in name:
-        return f"nobody answers at {address}; is the cluster up (`autoopt cluster status`), and the address its dashboard's?"
-    if name in {"KeyError", "JSONDecodeError"}:
-        return f"what answers at {address} is no Ray dashboard; the address is that of the head's dashboard, http://host:8265 as a rule"
+        return (
+            f"nobody answers at {address} any more; is the cluster up (`autoopt cluster status --address {address}`)?"
+        )
     return f"the cluster at {address} refused: {' '.join(text.split())[:500]}"

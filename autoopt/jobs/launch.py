@@ -13,10 +13,17 @@ from autoopt import interpreter
 from autoopt.errors import JobError
 from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark
 from autoopt.jobs import execute
+from autoopt.search.study_url import VARIABLE, StudyUrl
+from autoopt.workers.store.opening import STORE
 
 
-def start(folder: JobFolder) -> None:
+def start(folder: JobFolder, study: StudyUrl | None = None, store: str | None = None) -> None:
     """Start the job's process; returns as soon as it exists. What it prints goes to the job's log.
+
+    Args:
+        folder: the job's.
+        study: its study's database, with the password; None where it is in the folder.
+        store: its store, where its address has a password; None where the job's files have all of it.
 
     Raises:
         JobError: the system starts no further process.
@@ -31,7 +38,7 @@ def start(folder: JobFolder) -> None:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=interpreter.environment() | {"PYTHONUNBUFFERED": "1"},
+                env=_environment(study, store),
             )
     except OSError as error:
         folder.update(status=JobStatus.FAILED, message=f"its process could not be started: {error}")
@@ -42,6 +49,13 @@ def start(folder: JobFolder) -> None:
     _introduce(folder, process.pid)
     # Somebody has to take note of its end, or it stays as a zombie for as long as this process lives.
     threading.Thread(target=process.wait, name=f"job {folder.path.name}", daemon=True).start()
+
+
+def _environment(study: StudyUrl | None, store: str | None) -> dict[str, str]:
+    """Ours, with this job's study and nobody else's."""
+    inherited = {name: value for name, value in interpreter.environment().items() if name != VARIABLE}
+    known = {VARIABLE: study and study.full, STORE: store}
+    return inherited | {"PYTHONUNBUFFERED": "1"} | {name: value for name, value in known.items() if value}
 
 
 def _introduce(folder: JobFolder, pid: int) -> None:

@@ -7,7 +7,7 @@ import shlex
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,6 +16,7 @@ from autoopt.jobfolder import JobFolder, JobSpec, JobState, JobStatus, ProcessMa
 from autoopt.jobs import launch
 from autoopt.jobs.job import Job, JobResult
 from autoopt.records import to_json
+from autoopt.search.study_url import StudyUrl, known_study
 
 if TYPE_CHECKING:
     from autoopt.front import Front
@@ -30,6 +31,8 @@ class LocalJob(Job):
     """A job in a folder of this machine."""
 
     folder: JobFolder
+    study: str | None = field(default=None, repr=False, compare=False)
+    """The URL of its study with the password, if that was given; see `autoopt.job`."""
     poll_s: ClassVar[float] = POLL_S
 
     @property
@@ -63,10 +66,14 @@ class LocalJob(Job):
 
     @property
     def front(self) -> Front | None:
-        """The best so far, from the study on disk; None until the reference has been measured."""
+        """The best so far, as the study has it; None until the reference has been measured.
+
+        Raises:
+            UserError, StudyError: the study is in a database that cannot be used, or its password is not known here.
+        """
         from autoopt.jobs.stored import stored_front
 
-        return stored_front(self.folder)
+        return stored_front(self.folder, self.study)
 
     def logs(self, *, follow: bool = False) -> Iterator[str]:
         """The lines of its log; with ``follow`` until it has ended."""
@@ -120,25 +127,33 @@ class LocalJob(Job):
 
         Raises:
             JobError: it runs, or is done and was given no larger budget.
+            UserError, StudyError: the database of its study cannot be used, or its password is not known here.
         """
-        self.make_ready(budget)
-        launch.start(self.folder)
+        launch.start(self.folder, self.make_ready(budget))
         return self
 
-    def make_ready(self, budget: str | None) -> None:
-        """Check that it can go on, and give it the larger budget.
+    def make_ready(self, budget: str | None) -> StudyUrl | None:
+        """Check that it can go on, and give it the larger budget; where its study is.
 
         Raises:
             JobError: it runs, or is done and was given no larger budget.
             BudgetError: the budget cannot be used.
+            UserError: another study was given than the job's.
+            StudyError: its database refuses.
         """
         self.check_resumable(budget)
+        where = known_study(self.spec.study, self.study)
+        if where is not None:
+            from autoopt.search.storage import check_study
+
+            check_study(where)
         if budget is not None:
             write_json(self.folder.spec_path, to_json(replace(self.spec, budget=budget)))
         process = self.state().process
         if process is not None:
             launch.sweep(process)
         self.folder.update(status=JobStatus.SUBMITTED, process=ProcessMark.of(os.getpid()), message="")
+        return where
 
 
 def _gone(process: ProcessMark, patience_s: float) -> bool:

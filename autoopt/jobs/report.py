@@ -15,19 +15,24 @@ if TYPE_CHECKING:
     from autoopt.report import ReportData
 
 
-def rewrite_report(folder: JobFolder) -> Path:
+def rewrite_report(folder: JobFolder, study: str | None = None) -> Path:
     """Write ``report.html``, ``report.md``, ``front.csv`` and ``candidates.parquet``; returns the first.
+
+    Args:
+        folder: the job's.
+        study: the URL of its study, where its files hold it without the password; see `autoopt.job`.
 
     Raises:
         JobError: the job ended before there was anything to report.
+        UserError, StudyError: the study cannot be read.
     """
     from autoopt.report import write_report
 
-    write_report(_data(folder), folder.path)
+    write_report(_data(folder, study), folder.path)
     return folder.report_path
 
 
-def _data(folder: JobFolder) -> ReportData:
+def _data(folder: JobFolder, study: str | None) -> ReportData:
     from autoopt.search.reporting import Span, report_data
 
     setup, task = setup_of(folder), open_task(folder)
@@ -37,7 +42,9 @@ def _data(folder: JobFolder) -> ReportData:
     spec, state = folder.spec(), folder.state()
     began = datetime.fromisoformat(spec.created_at).timestamp()
     span = Span(began, began + state.progress.seconds_used, state.status is JobStatus.DONE)
-    return report_data(spec, task, setup.scenario, stored_front(folder), stored_rows(folder), _exclusions(folder), span)
+    rows = stored_rows(folder, study)
+    front = stored_front(folder, rows=rows)
+    return report_data(spec, task, setup.scenario, front, rows, _exclusions(folder), span)
 
 
 def _exclusions(folder: JobFolder) -> list[Any]:

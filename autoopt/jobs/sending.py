@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoopt.errors import TaskError
+from autoopt.cluster.nodes import NodeView, nodes
+from autoopt.errors import ClusterError, SpaceError, TaskError
+from autoopt.jobfolder import JobSpec
 from autoopt.jobs.clustered import ClusterJob, check_study
 from autoopt.jobs.execute import Extras
 from autoopt.jobs.gateway import reach
 from autoopt.jobs.specify import new_spec
-from autoopt.workers.store import default_store, masked
+from autoopt.search.study_url import StudyUrl
+from autoopt.space import parse_space
+from autoopt.space.kinds import missing_kinds, no_such_hardware
+from autoopt.workers.store import default_store, full_address
 
 if TYPE_CHECKING:
     from autoopt.task import LoadedTask, Task
@@ -41,9 +46,10 @@ def send(
     gateway, code = reach(asked["address"]), asked.get("code")
     asked = {**asked, "address": gateway.address, "store": asked.get("store") or default_store()}
     spec, loaded = new_spec(task, space, budget, name=name, asked=asked, import_task=False)
-    assert spec.store is not None, "it has just been given"
-    store, pickle = spec.store, None
-    check_study(None, store)
+    _check_nodes(nodes(gateway.address), spec)
+    store, pickle = full_address(asked["store"]), None
+    study: StudyUrl | None = asked.get("study")
+    check_study(study, store)
     if loaded is not None and loaded.ref is None:
         pickle = _pickled(loaded)
         folder = None if code is None else _folder(code)
@@ -51,10 +57,31 @@ def send(
         file, _, attribute = spec.task.rpartition(":")
         folder = _folder(code) if code is not None else Path(file).parent
         spec = replace(spec, task=f"{_inside(Path(file), folder)}:{attribute}")
-    spec = replace(spec, store=masked(store))
     job = ClusterJob(gateway, spec.name, store, Path(results))
-    job.submit(spec, folder, None, pickle, extras)
+    job.submit(spec, folder, study, pickle, extras)
     return job
+
+
+def _check_nodes(nodes: Sequence[NodeView], spec: JobSpec) -> None:
+    """See that the nodes can do what is asked: the driver would say the same, a minute later.
+
+    Raises:
+        ClusterError: a node has another version of autoopt, or there is none that can measure.
+        SpaceError: the space names hardware that no node is of.
+    """
+    alive = [node for node in nodes if node.alive]
+    for node in alive:
+        if node.autoopt and node.autoopt != spec.version:
+            message = (
+                f"the node {node.address} has autoopt {node.autoopt}, and this client {spec.version}; install the same on all "
+                "(`autoopt doctor --address` compares them)"
+            )
+            raise ClusterError(message)
+    kinds = {node.kind for node in alive if node.lane is not None and node.lane.total}
+    file = parse_space(spec.space_text, spec.space)
+    missing = missing_kinds(file, kinds)
+    if missing and not spec.options.get("wait"):
+        raise SpaceError(no_such_hardware(file.name, missing, kinds))
 
 
 def _folder(code: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from autoopt.records import to_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from autoopt.search.study_url import StudyUrl
     from autoopt.space import SpaceFile
     from autoopt.task import LoadedTask, Task
 
@@ -44,11 +46,15 @@ def new_folder(
 
     Raises:
         UserError: the task, the space, the budget or the store cannot be used, or the name is taken.
+        StudyError: the study's database cannot be used.
     """
     spec, loaded = new_spec(task, space, budget, name=name, asked=asked, import_task=import_task)
     folder = create(Path(results).absolute() / spec.name, spec)
-    if loaded is not None and loaded.ref is None:
-        _pickle(loaded, folder)
+    try:
+        _fill(folder, loaded, asked.get("study"))
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)  # a job without a task or a study is none
+        raise
     return folder
 
 
@@ -68,17 +74,21 @@ def new_spec(
         space: likewise.
         budget: likewise.
         name: of the job; made from task, space and time where None.
-        asked: more fields of `JobSpec` (scenario, seed, store, options, address), and "hardware" for the space's.
+        asked: more fields of `JobSpec` (scenario, seed, store, options, address), its "study" as a `StudyUrl` or None, and
+            "hardware" for the space's.
         import_task: whether a task's file is imported now, to see that it can be.
 
     Raises:
         UserError: the task, the space or the budget cannot be used.
     """
     from autoopt.search.budget import parse_budget
+    from autoopt.workers.store import masked
 
     allowed = parse_budget(budget)
     file = _space(space, asked.get("scenario"), asked.get("hardware"))
     reference, loaded = _task(task, import_task=import_task)
+    study: StudyUrl | None = asked.get("study")
+    store = _store(asked.get("store"))
     options = dict(asked.get("options", {}))
     if loaded is not None and loaded.ref is None:
         options["imports"] = to_json(loaded.imports)
@@ -90,7 +100,8 @@ def new_spec(
         budget=budget if isinstance(budget, str) else str(allowed),
         scenario=asked.get("scenario"),
         seed=asked.get("seed", 0),
-        store=_store(asked.get("store")),
+        store=masked(store) if store is not None else None,
+        study=None if study is None else study.shown,
         address=asked.get("address"),
         options=options,
         created_at=now(),
@@ -142,16 +153,15 @@ def _task(task: str | Path | Task, *, import_task: bool) -> tuple[str, LoadedTas
     return f"{loaded.ref.path}:{loaded.ref.attribute}", loaded
 
 
-def _pickle(loaded: LoadedTask, folder: JobFolder) -> None:
-    import shutil
+def _fill(folder: JobFolder, loaded: LoadedTask | None, study: StudyUrl | None) -> None:
+    if loaded is not None and loaded.ref is None:
+        from autoopt.task import save_task
 
-    from autoopt.task import save_task
-
-    try:
         save_task(loaded, folder.task_pickle)
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)  # a job without a task is none
-        raise
+    if study is not None:
+        from autoopt.search.storage import begin_study
+
+        begin_study(study, folder.path.name)
 
 
 def _store(given: str | Path | None) -> str | None:

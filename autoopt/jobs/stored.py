@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from autoopt.errors import JobError
@@ -17,8 +18,14 @@ if TYPE_CHECKING:
     from autoopt.workers.store import Store
 
 
-def stored_front(folder: JobFolder) -> Front | None:
-    """The best so far; None until the reference has been measured. Exports as long as the store has the artifacts."""
+def stored_front(folder: JobFolder, study: str | None = None, rows: Sequence[Row] | None = None) -> Front | None:
+    """The best so far; None until the reference has been measured. Exports as long as the store has the artifacts.
+
+    Args:
+        folder: the job's.
+        study: see `stored_rows`.
+        rows: what `stored_rows` has read already.
+    """
     setup = setup_of(folder)
     if setup is None:
         return None
@@ -28,36 +35,34 @@ def stored_front(folder: JobFolder) -> Front | None:
     task = open_task(folder)
     name = name_of(setup.reference)
     exporter = None if task is None else Exporter(folder.path.name, task, _store(folder), name)
-    rows, confirmed = stored_rows(folder), read_confirmed(folder)
-    return front_of(rows, setup.reference, confirmed, folder.state().progress.metric, exporter)
+    found = stored_rows(folder, study) if rows is None else rows
+    return front_of(found, setup.reference, read_confirmed(folder), folder.state().progress.metric, exporter)
 
 
-def stored_rows(folder: JobFolder) -> list[Row]:
+def stored_rows(folder: JobFolder, study: str | None = None) -> list[Row]:
     """Every candidate that has ended: number, candidate, outcome. Reads the study and changes nothing.
 
-    Raises:
-        JobError: the study cannot be read.
-    """
-    if not folder.study_path.exists():
-        return []
-    import optuna
-    from optuna.trial import TrialState
+    Args:
+        folder: the job's.
+        study: the URL of its study, where its files hold it without the password; see `autoopt.job`.
 
-    from autoopt.search.journal import open_journal
-    from autoopt.search.study import NAME
+    Raises:
+        JobError: the journal cannot be read.
+        UserError, StudyError: the database cannot be read.
+    """
+    from autoopt.search.storage import read_ended, study_name
+    from autoopt.search.study_url import known_study
     from autoopt.search.telling import decided_of
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spec = folder.spec()
+    where = known_study(spec.study, study)
     try:
-        study = optuna.load_study(study_name=NAME, storage=open_journal(folder.study_path, writable=False))
-    except KeyError:
-        return []  # the journal is there, the study not yet
+        ended = read_ended(where, folder.study_path, study_name(where, spec.name))
     except ValueError as error:
         message = (
             f"the study {folder.study_path} cannot be read: {error}. `autoopt resume {folder.path}` mends a half line"
         )
         raise JobError(message) from error
-    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     decided = [decided_of(trial) for trial in ended]
     return [(entry.number, entry.candidate, entry.outcome) for entry in decided]
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import JobError, UserError
 from autoopt.jobfolder import JobFolder, Progress
-from autoopt.jobs import execute, launch
+from autoopt.jobs import clustered, execute, launch
+from autoopt.jobs.clustered import ClusterJob
 from autoopt.jobs.execute import Extras
 from autoopt.jobs.job import Job, JobResult
 from autoopt.jobs.local import LocalJob
 from autoopt.jobs.run import save_callbacks
 from autoopt.jobs.specify import new_folder
+from autoopt.search.study_url import StudyUrl, asked_study
+from autoopt.workers.store import has_secret
+from autoopt.workers.store.opening import STORE
 
 if TYPE_CHECKING:
     from autoopt.task import Task
@@ -32,6 +39,7 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     name: str | None = None,
     results: str | Path = RESULTS,
     store: str | Path | None = None,
+    study: str | None = None,
     scenario: str | None = None,
     seed: int = 0,
     lane_cores: int | None = None,
@@ -52,6 +60,10 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
         results: the folder of all jobs.
         store: the artifact store: a folder, which machines may share, or a URL such as ``s3://bucket/folder``; ``$AUTOOPT_STORE``
             or the user's cache by default.
+        study: the URL of the database that remembers the search: ``"postgresql+psycopg://user:password@host/database"`` or
+            ``"sqlite:///file.db"``, which may be shared by many jobs; ``"journal"`` is a file in the job's folder.
+            ``$AUTOOPT_STUDY`` or the journal by default. No file of the job holds a password: whoever resumes or reports the job
+            gives it again, by this argument, that variable, ``$PGPASSWORD`` or ``~/.pgpass``.
         scenario: "single_stream" (one sample a request) or "offline" (time per sample, in batches); as the space says by
             default.
         seed: of the sampler and of all training.
@@ -67,11 +79,14 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     Raises:
         UserError: the task does not import, the space or the budget is not valid, the store cannot be used, or the name is taken;
             the cluster cannot be reached.
+        StudyError: the study's database cannot be used.
     """
+    where = asked_study(study)
     asked = {
         "scenario": scenario,
         "seed": seed,
         "store": store,
+        "study": where,
         "hardware": hardware,
         "options": _options(lane_cores, wait=wait),
     }
@@ -83,8 +98,8 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     folder = new_folder(task, space, budget, name=name, results=results, asked=asked, import_task=True)
     if callbacks or stopper is not None:
         save_callbacks(folder.path, tuple(callbacks), stopper)
-    launch.start(folder)
-    return LocalJob(folder)
+    launch.start(folder, where, _secret(store))
+    return LocalJob(folder, study)
 
 
 def search(  # noqa: PLR0913 (the settings of a search, by keyword)
@@ -95,6 +110,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
     name: str | None = None,
     results: str | Path = RESULTS,
     store: str | Path | None = None,
+    study: str | None = None,
     scenario: str | None = None,
     seed: int = 0,
     lane_cores: int | None = None,
@@ -115,6 +131,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         name: see `submit`.
         results: see `submit`.
         store: see `submit`.
+        study: see `submit`.
         scenario: see `submit`.
         seed: see `submit`.
         lane_cores: see `submit`.
@@ -128,24 +145,54 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         UserError: what was given cannot be used; no folder is left then.
         AutooptError: the search failed; it can be resumed.
     """
+    where = asked_study(study)
     asked = {
         "scenario": scenario,
         "seed": seed,
         "store": store,
+        "study": where,
         "hardware": hardware,
         "options": _options(lane_cores),
     }
     folder = new_folder(task, space, budget, name=name, results=results, asked=asked, import_task=False)
     if on_start is not None:
-        on_start(LocalJob(folder))
-    extras = Extras(callbacks=tuple(callbacks), stopper=stopper, on_progress=on_progress)
+        on_start(LocalJob(folder, study))
+    extras = Extras(callbacks=tuple(callbacks), stopper=stopper, on_progress=on_progress, study=where)
     try:
-        front = execute.execute(folder, extras, execute.CONTROLLER)
+        with _known(_secret(store)):
+            front = execute.execute(folder, extras, execute.CONTROLLER)
     except UserError:
-        if not folder.study_path.exists():
-            shutil.rmtree(folder.path)  # it never began: the name is free for the next attempt
+        if _never_began(folder, where):
+            shutil.rmtree(folder.path)  # the name is free for the next attempt
         raise
     return JobResult.of(folder, folder.state(), front)
+
+
+def _secret(store: str | Path | None) -> str | None:
+    """A store's address, where it has a password that the job's files do not hold."""
+    return str(store) if store is not None and has_secret(str(store)) else None
+
+
+@contextmanager
+def _known(store: str | None) -> Iterator[None]:
+    """As long as the context lasts, this process and those that it starts know the store's whole address."""
+    before = os.environ.get(STORE)
+    if store is not None:
+        os.environ[STORE] = store
+    try:
+        yield
+    finally:
+        if store is not None:
+            os.environ.pop(STORE)
+            os.environ.update({} if before is None else {STORE: before})
+
+
+def _never_began(folder: JobFolder, study: StudyUrl | None) -> bool:
+    if study is None:
+        return not folder.study_path.exists()
+    from autoopt.search.storage import discard_study
+
+    return discard_study(study, folder.path.name)
 
 
 def resume(
@@ -153,11 +200,12 @@ def resume(
     *,
     budget: str | None = None,
     results: str | Path = RESULTS,
+    study: str | None = None,
     address: str | None = None,
     store: str | None = None,
 ) -> Job:
     """Let an interrupted, cancelled or failed job go on in the background. See `Job.resume` and `find`."""
-    return find(job, results, address=address, store=store).resume(budget=budget)
+    return find(job, results, study, address=address, store=store).resume(budget=budget)
 
 
 def go_on(
@@ -165,30 +213,38 @@ def go_on(
     *,
     budget: str | None = None,
     results: str | Path = RESULTS,
+    study: str | None = None,
     on_start: Callable[[Job], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> JobResult:
-    """Let it go on in this process, and return at the end; see `Job.resume` and `search`."""
-    found = find(job, results)
+    """Let it go on in this process, and return at the end; see `Job.resume`, `search`, and `find` for the study."""
+    found = find(job, results, study)
     if not isinstance(found, LocalJob):
         message = f"{found.reference} runs on a cluster, and cannot go on here; `autoopt resume {found.reference} --background` lets it go on there"
         raise JobError(message)
     folder = found.folder
-    found.make_ready(budget)
+    where = found.make_ready(budget)
     if on_start is not None:
         on_start(found)
-    front = execute.execute(folder, Extras(on_progress=on_progress), execute.CONTROLLER)
+    front = execute.execute(folder, Extras(on_progress=on_progress, study=where), execute.CONTROLLER)
     return JobResult.of(folder, folder.state(), front)
 
 
 def find(
-    job: str | Path | Job, results: str | Path = RESULTS, *, address: str | None = None, store: str | None = None
+    job: str | Path | Job,
+    results: str | Path = RESULTS,
+    study: str | None = None,
+    *,
+    address: str | None = None,
+    store: str | None = None,
 ) -> Job:
     """The job of that name, or in that folder.
 
     Args:
         job: its name or folder.
         results: the folder of this machine's jobs.
+        study: the URL of its study with the password, where it is in a database whose password neither ``$AUTOOPT_STUDY`` nor
+            libpq knows.
         address: of the cluster that it runs on; what a job on a cluster has left in a folder here knows it by itself.
         store: of a job on a cluster: the store's address, where the cluster does not know it (its head was restarted) or may
             not tell it (it has a password).
@@ -196,36 +252,33 @@ def find(
     Raises:
         JobError: there is none; the message lists those there are.
     """
-    if isinstance(job, Job):
-        return job
-    for path in (Path(job), Path(results) / job) if address is None else ():
+    if isinstance(job, ClusterJob | LocalJob):
+        return job if study is None else replace(job, study=study)
+    assert not isinstance(job, Job), "there are two kinds"
+    # What is written as a path is one, also for who has named a cluster in the environment.
+    here = (Path(job), Path(results) / job) if address is None else (Path(job),) if os.sep in str(job) else ()
+    for path in here:
         folder = JobFolder(path.absolute())
         if folder.exists():
-            return _of_folder(folder, results, store)
+            return _of_folder(folder, results, study, store)
     if address is not None:
-        from autoopt.jobs import clustered
-
-        return clustered.find(str(job), address, store, results)
+        return clustered.find(str(job), address, store, results, study)
     there = ", ".join(each.id for each in listed(results)) or "none"
     message = f"there is no job {str(job)!r}: neither a job's folder nor one in {results}/. Jobs there: {there}"
     raise JobError(message)
 
 
-def _of_folder(folder: JobFolder, results: str | Path, store: str | None) -> Job:
+def _of_folder(folder: JobFolder, results: str | Path, study: str | None, store: str | None) -> Job:
     """A job of this machine; what a job on a cluster has left here leads there."""
     spec = folder.spec()
     if spec.address is None:
-        return LocalJob(folder)
-    from autoopt.jobs import clustered
-
-    return clustered.find(spec.name, spec.address, store or spec.store, results)
+        return LocalJob(folder, study)
+    return clustered.find(spec.name, spec.address, store or spec.store, results, study)
 
 
 def listed(results: str | Path = RESULTS, *, address: str | None = None, store: str | None = None) -> list[Job]:
     """All jobs in the folder, or on a cluster, the oldest first; see `find`."""
     if address is not None:
-        from autoopt.jobs import clustered
-
         return list(clustered.listed(address, store, results))
     folders = [JobFolder(path.parent.absolute()) for path in Path(results).glob("*/job.json")]
     jobs = [LocalJob(folder) for folder in folders if folder.spec().address is None]

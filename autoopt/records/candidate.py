@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeAlias
 
 from autoopt.records.codec import digest
@@ -59,12 +60,12 @@ class Candidate:
     model: tuple[Step, ...]
     deployment: Deployment
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hexadecimal digits, a function of the content alone."""
         return digest(self)[:ID_LENGTH]
 
-    @property
+    @cached_property
     def model_id(self) -> str:
         """The same for the model half: equal for candidates that share a network."""
         return digest(self.model)[:ID_LENGTH]

@@ -59,6 +59,8 @@ class JobSpec:
     seed: int = 0
     store: str | None = None
     """The store's folder or URL; None is the user's default one."""
+    study: str | None = None
+    """The URL of the study's database, passwords masked; None is a journal in the job's folder."""
     address: str | None = None
     """Of the cluster that it runs on; None for one of its own on the machine that it was begun on."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -40,12 +40,21 @@ def growth(data: ReportData) -> tuple[Moment, ...]:
     if data.front is None:
         return ()
     reference = _as_searched(data.front.reference)
-    seen: list[Config] = []
+    # What another precedes on both figures covers nothing by itself: only the others need be counted again.
+    ahead: list[Config] = []
+    covered = mean_doublings(ahead, reference)
     moments = []
     for elapsed_s, config in sorted(_measured(data), key=lambda item: item[0]):
-        seen.append(config)
-        moments.append(Moment(elapsed_s, config.number, 2 ** mean_doublings(seen, reference)))
+        if not any(_precedes(other, config) for other in ahead):
+            ahead = [*(other for other in ahead if not _precedes(config, other)), config]
+            covered = mean_doublings(ahead, reference)
+        moments.append(Moment(elapsed_s, config.number, 2**covered))
     return tuple(moments)
+
+
+def _precedes(config: Config, other: Config) -> bool:
+    """By point estimates, on both figures or equal."""
+    return config.score_drop.value <= other.score_drop.value and config.latency_ms.value <= other.latency_ms.value
 
 
 def stage_times(rows: Iterable[Row]) -> tuple[StageTime, ...]:

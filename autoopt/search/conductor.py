@@ -6,12 +6,13 @@ Everything that is known is in the study: a conductor can be thrown away at any 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
-from autoopt.errors import AutooptError
+from autoopt.errors import AutooptError, StudyError
 from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
 from autoopt.search.capacity import Capacity
@@ -107,13 +108,15 @@ class Conductor:
 
     def next(self) -> tuple[int, Candidate] | None:
         """The next candidate; None while the budget's candidates are all in flight, or when the space is used up."""
-        with self._lock:
+        with self._lock, self._or_abort():
             if self._changes == self._idle_at:
                 return None  # Tune asks many times a second, and thinking takes a core that others need
             decided, running = self._study.outcomes(), self._study.running()
             asked = self._ask(decided, running, self._live(running))
             self._idle_at = self._changes if asked is None else None
-            return None if asked is None else (asked.number, asked.candidate)
+            if asked is not None:
+                return asked.number, asked.candidate
+        return None
 
     def _ask(self, decided: Sequence[Decided], running: Sequence[Asked], live: Sequence[Candidate]) -> Asked | None:
         if len(live) >= self._most_live(len(decided)):
@@ -187,24 +190,31 @@ class Conductor:
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """How a candidate ended. One that was stopped together with the job is given back: nobody is to blame."""
-        with self._lock:
+        with self._lock, self._or_abort():
             self._changes += 1
             if isinstance(outcome, Failed) and outcome.kind.transient and self.finished:
                 self._study.release(number)
                 return
             earlier = self._earlier.pop(number, ())
             self._study.tell(number, replace(outcome, stages=merged(earlier, outcome.stages)))
-            decided = self._study.outcomes()
-            self._exhausted = self._exhausted or self._clock.left(len(decided)) == 0
+            self._exhausted = self._exhausted or self._clock.left(len(self._study.outcomes())) == 0
         try:
-            self._listen(rows(decided))
+            self._listen(self.outcomes())
         except AutooptError as error:
             # Tune, or the thread that watches it, has no use for it.
             self.abort(error)
 
+    @contextmanager
+    def _or_abort(self) -> Iterator[None]:
+        """A study that cannot be written ends the search, in words: whoever told or asked has no use for the error."""
+        try:
+            yield
+        except StudyError as error:
+            self.abort(error)
+
     def postpone(self, number: int, postponed: Postponed) -> None:
         """The candidate waits outside until its turn comes."""
-        with self._lock:
+        with self._lock, self._or_abort():
             self._changes += 1
             earlier = merged(self._earlier.get(number, ()), postponed.stages)
             self._earlier[number] = earlier
@@ -242,7 +252,8 @@ class Conductor:
             ended = self._room.close()
         for number, eliminated in ended.items():
             if self._stopping:
-                self._study.release(number)
+                with self._or_abort():
+                    self._study.release(number)
             else:
                 self.tell(number, eliminated)
 
@@ -264,8 +275,8 @@ class Conductor:
         self._stopping = True
 
     def abort(self, error: Exception) -> None:
-        """Stop because the search cannot go on (the store failed, the reference cannot be measured); `check` raises it."""
-        self._aborted = error
+        """Stop because the search cannot go on (store or study failed, the reference cannot be measured); `check` raises the first cause."""
+        self._aborted = self._aborted or error
         self.stop()
 
     def check(self) -> None:

@@ -30,7 +30,6 @@ from autoopt.search.conductor import Conductor, Row, in_flight
 from autoopt.search.elimination import Judge
 from autoopt.search.groundwork import Groundwork, Runner
 from autoopt.search.history import History
-from autoopt.search.journal import open_journal
 from autoopt.search.metrics import JobMetrics, StageFeed
 from autoopt.search.naming import stage_name, task_name
 from autoopt.search.preparation import Prepared, engines_here, prepare_job
@@ -39,7 +38,9 @@ from autoopt.search.publish import Publisher
 from autoopt.search.recall import recall
 from autoopt.search.reserve import confirms_by_all, reserve_s
 from autoopt.search.results import name_of
+from autoopt.search.storage import open_storage, study_name
 from autoopt.search.study import CandidateStudy, Proposal
+from autoopt.search.study_url import StudyUrl, known_study
 from autoopt.space import parse_space
 from autoopt.workers import process
 from autoopt.workers.engines.base import Offer
@@ -66,6 +67,8 @@ class Options:
     stop: threading.Event = field(default_factory=threading.Event)
     """Set by the caller (Ctrl-C, cancel): the job ends in good order, best so far on disk."""
     on_progress: Callable[[Progress], None] | None = None
+    study: StudyUrl | None = None
+    """The study's database, with the password that the job's files do not hold; None: what is known here."""
 
 
 def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
@@ -79,6 +82,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     Raises:
         UserError: task, space or budget cannot be used.
         StoreError: the store failed; the job can be resumed.
+        StudyError: the study's database failed; the job can be resumed.
     """
     options = options or Options()
     spec = folder.spec()
@@ -89,7 +93,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     begun = _on_this_machine if spec.address is None else _on_a_cluster
     try:
         with begun(folder, publisher, clock, options.stop) as start:
-            return _run(folder, options, start, publisher, clock)
+            return None if start is None else _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
 
@@ -146,8 +150,11 @@ def _on_this_machine(
 @contextmanager
 def _on_a_cluster(
     folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
-) -> Iterator[_Start]:
-    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers."""
+) -> Iterator[_Start | None]:
+    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers.
+
+    Yields None where the job was stopped while it waited for hardware.
+    """
     spec = folder.spec()
     root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
@@ -157,12 +164,15 @@ def _on_a_cluster(
         from autoopt.search.remote import Place
 
         with clock.paused():
-            require_hardware(
+            there = require_hardware(
                 space_file,
                 wait=bool(spec.options.get("wait")),
                 waiting=lambda missing: publisher.phase(f"waiting for {missing}"),
                 stopped=stop.is_set,
             )
+        if not there:
+            yield None
+            return
         publisher.phase("preparing")
         pending = pool.submit(look_at_nodes)
 
@@ -231,7 +241,10 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
     from autoopt.search.confirm import confirm
 
     prepared, store = start.prepared, start.store
-    study = CandidateStudy(open_journal(folder.study_path), prepared.space, seed=prepared.setup.seed)
+    spec = folder.spec()
+    where = options.study or known_study(spec.study)
+    storage = open_storage(where, folder.study_path, must_stop=options.stop.is_set)
+    study = CandidateStudy(storage, prepared.space, name=study_name(where, spec.name), seed=prepared.setup.seed)
     study.reconcile()
     history = History(store, prepared.space, prepared.setup)
     known = history.proposals()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autoopt.errors import JobError, SpaceError
 from autoopt.records import canonical_json, from_json, to_json
-from autoopt.records.hardware import named, parse
+from autoopt.records.hardware import named
 from autoopt.search.cluster import KIND, alive_kinds, has_lane
-from autoopt.space.schema import ANY, SpaceFile
+from autoopt.space.kinds import missing_kinds, no_such_hardware
+from autoopt.space.schema import SpaceFile
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.node import Hardware, Node
 
@@ -121,17 +122,10 @@ def merged(seen: Mapping[str, Seen]) -> dict[str, Offer]:
     return found
 
 
-def missing_kinds(file: SpaceFile, kinds: Iterable[str]) -> tuple[str, ...]:
-    """The kinds of node that a space names and that are not there."""
-    there = set(kinds)
-    wanted = dict.fromkeys(parse(name)[0] for name in file.deployment.hardware if name != ANY)
-    return tuple(kind for kind in wanted if kind not in there)
-
-
 def require_hardware(
     file: SpaceFile, *, wait: bool, waiting: Callable[[str], None], stopped: Callable[[], bool]
-) -> None:
-    """See that every hardware which the space names is there.
+) -> bool:
+    """See that every hardware which the space names is there; False where the waiting for it was ended.
 
     Args:
         file: the space.
@@ -147,15 +141,6 @@ def require_hardware(
             raise SpaceError(no_such_hardware(file.name, missing, kinds))
         waiting(", ".join(missing))
         if stopped():
-            return
+            return False
         time.sleep(_LOOK_AGAIN_S)
-
-
-def no_such_hardware(space: str, missing: Iterable[str], kinds: Iterable[str]) -> str:
-    """What to say to somebody whose space names hardware that nobody has."""
-    there = ", ".join(named(kind, "cpu") for kind in sorted(kinds)) or "none"
-    return (
-        f'The search space "{space}" names hardware that the cluster does not have: '
-        f"{', '.join(named(kind, 'cpu') for kind in missing)}. There is: {there}. Name one of these (deployment.hardware in the "
-        "space, or --hardware), start a node of that kind, or wait for one (--wait)."
-    )
+    return True

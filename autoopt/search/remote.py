@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import ray
 
-from autoopt.errors import AutooptError, FailureKind, StageError
+from autoopt.errors import AutooptError, FailureKind, StageError, StoreError
 from autoopt.records import Candidate, Eliminated
 from autoopt.records.hardware import named
 from autoopt.search import code
@@ -24,10 +24,10 @@ from autoopt.search.metrics import JobMetrics
 from autoopt.workers import process
 from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.node import Node
-from autoopt.workers.stages.execute import Result, execute, find, note
+from autoopt.workers.stages.execute import Result, execute, find, log_of, note
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store import Store, open_store
+from autoopt.workers.store import LocalStore, Store, open_store
 
 if TYPE_CHECKING:
     from autoopt.search.desk import Answer
@@ -51,6 +51,7 @@ class Place:
     store: str = field(repr=False)
     """Its address, which may hold a password."""
     logs: str
+    """The folder of the job's logs: on every node where the store is a folder, else on the driver's."""
     metrics: JobMetrics
     """Whose figures the stages' are."""
     job: str = ""
@@ -79,15 +80,26 @@ class StoppedError(StageError):
 def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     node = _node()
-    process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
+    meeting = node.meeting_of(ray.get_runtime_context().get_node_id())
+    process.share(meeting)
+    store = open_store(place.store)
+    logs = Path(place.logs) if isinstance(store, LocalStore) else meeting / "logs" / place.job
     try:
         code.settle(place.code)
         with place.metrics.holding(stage.role):
-            return execute(stage, place.setup, open_store(place.store), Path(place.logs), node)
+            return execute(stage, place.setup, store, logs, node)
     except AutooptError as error:
+        if not isinstance(store, LocalStore):
+            _keep_log(log_of(stage, logs), place.job, store)
         # For who looks at the task in Ray's dashboard.
         print(f"{stage.label}: {error}\n{getattr(error, 'log', '')}")
         return error
+
+
+def _keep_log(log: Path, job: str, store: Store) -> None:
+    """The log of a stage that failed, beside the job's other files: it was written on this node alone."""
+    with suppress(OSError, StoreError):  # the failure itself is what the job must hear of
+        store.files.write(f"jobs/{job}/logs/{log.name}", log.read_bytes())
 
 
 @cache

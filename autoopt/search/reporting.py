@@ -49,5 +49,10 @@ def report_data(
         notes=task.remarks,
         pick=None if front is None else front.recommended,
         quantizers=frozenset(name for name, entry in techniques().items() if entry.precision is not None),
-        command=f"autoopt run {spec.task} --space {spec.space} --budget '{spec.budget}'",
+        command=_command(spec),
     )
+
+
+def _command(spec: JobSpec) -> str:
+    asked = f"{spec.task} --space {spec.space} --budget '{spec.budget}'"
+    return f"autoopt run {asked}" if spec.address is None else f"autoopt submit {asked} --address {spec.address}"

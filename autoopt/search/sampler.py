@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
 from autoopt.errors import UserError
 from autoopt.records import Candidate
 from autoopt.space import Domain, Interval, Space, Value, choices_of, compose, domains_of
@@ -42,6 +44,26 @@ def parameters_of(space: Space, candidate: Candidate) -> Parameters | None:
     """The inverse of `sample`, for `Study.enqueue_trial`; None where the candidate is not one of this space."""
     choices = choices_of(space, candidate)
     return None if choices is None else encode(choices, domains_of(space, candidate))
+
+
+def recorded(space: Space, candidate: Candidate) -> tuple[Parameters, dict[str, BaseDistribution]] | None:
+    """What a trial of that candidate holds: its parameters and what they were chosen from; None where it is not one of this space."""
+    choices = choices_of(space, candidate)
+    if choices is None:
+        return None
+    domains = domains_of(space, candidate)
+    return encode(choices, domains), {name: distribution_of(domains[name]) for name in choices}
+
+
+def distribution_of(domain: Domain) -> BaseDistribution:
+    """What `sample` draws from."""
+    if isinstance(domain, Interval):
+        if domain.integer:
+            return IntDistribution(int(domain.low), int(domain.high), log=domain.log)
+        return FloatDistribution(domain.low, domain.high, log=domain.log)
+    if domain.ordered:
+        return IntDistribution(0, len(domain.values) - 1)
+    return CategoricalDistribution(domain.values)
 
 
 def encode(choices: Mapping[str, Value], domains: Mapping[str, Domain]) -> Parameters:

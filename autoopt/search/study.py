@@ -5,7 +5,7 @@ The study's storage is the only truth. A trial is
 * COMPLETE: the candidate was measured; its values are (score, latency in ms);
 * PRUNED with a violated constraint: eliminated, or failed by its own fault, so that the sampler learns to avoid its like
   (TPE does not see FAIL: of 156 candidates 56 were doomed, against 8 of 111 when told this way);
-* FAIL: nothing was learnt: interrupted (its candidate waits again), or a repetition that was never handed out;
+* FAIL: nothing was learnt: interrupted, its candidate waits again;
 * RUNNING: somebody works at it; after a crash nobody does, and `CandidateStudy.reconcile` lets it wait again.
 
 One process asks and tells. Others may read.
@@ -16,75 +16,52 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoopt.errors import FailureKind, JobError
-from autoopt.records import (
-    Candidate,
-    Failed,
-    Outcome,
-    outcome_to_json,
-    to_json,
-)
+from autoopt.records import Candidate, Failed, Outcome
+from autoopt.search.advisor import Advisor
 from autoopt.search.census import Census, census_of
 from autoopt.search.moves import started
-from autoopt.search.sampler import make_sampler, parameters_of, sample, start_parameters
-from autoopt.search.telling import (
-    CANDIDATE,
-    OUTCOME,
-    WHY,
-    Asked,
-    Decided,
-    Proposal,
-    asked_of,
-    decided_of,
-    values_of,
-    violation_of,
-)
+from autoopt.search.storage import DIRECTIONS, NAME
+from autoopt.search.telling import Asked, Decided, Proposal
+from autoopt.search.trials import Held, Trials
 from autoopt.space import Space, draw, every
 
 __all__ = ["MAX_ATTEMPTS", "Asked", "CandidateStudy", "Decided", "Proposal"]
 
-NAME = "autoopt"
 MAX_ATTEMPTS = 3
 """A candidate that was interrupted this often is given up: it may be what takes the node down."""
 _ASKED_AGAIN = 8
 _DRAWN_AGAIN = 200
-_ID, _ATTEMPT, _DROPPED, _POSTPONED = "candidate_id", "attempt", "dropped", "postponed"
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-_CONSTRAINT = "viable"
 
 
 class CandidateStudy:
     """Ask for candidates, tell outcomes."""
 
-    def __init__(self, storage: BaseStorage, space: Space, *, sampler: str = "tpe", seed: int = 0) -> None:
-        """Open the study in the storage, or make it.
+    def __init__(
+        self, storage: BaseStorage, space: Space, *, name: str = NAME, sampler: str = "tpe", seed: int = 0
+    ) -> None:
+        """Open the study of that name in the storage, or make it.
 
         Raises:
-            JobError: the storage holds a search of another space.
+            JobError: it is a search of another space.
+            UserError: there is no such sampler.
+            StudyError: the storage cannot be used.
         """
         # A trial a line on stderr is not what the user asked for.
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
-        self._study = optuna.create_study(
-            storage=storage,
-            study_name=NAME,
-            directions=[StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE],
-            load_if_exists=True,
-        )
+        self._study = optuna.create_study(storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True)
         self._check_space()
-        trials = self._study.get_trials(deepcopy=False)
+        self._trials = Trials(storage, self._study._study_id, space)  # noqa: SLF001 (Optuna's own way)
         # Another seed each time it is opened: the same one would repeat the draws of the last time.
-        self._study.sampler = make_sampler(sampler, seed + len(trials))
-        self._random = Random(f"{seed}/{len(trials)}")  # noqa: S311 (draws candidates, keeps no secrets)
-        self._handles: dict[int, Trial] = {}
-        self._decoded: dict[int, Decided] = {}
+        self._advisor = Advisor(space, sampler, seed + len(self._trials))
+        self._random = Random(f"{seed}/{len(self._trials)}")  # noqa: S311 (draws candidates, keeps no secrets)
+        for decided in self._trials.decided:
+            self._advisor.learn(decided.candidate, decided.outcome)
 
     def ask(
         self,
@@ -102,21 +79,17 @@ class CandidateStudy:
         waiting = self._ask_waiting()
         if waiting:
             return waiting
-        seen = self.seen()
-        fresh = next((proposal for proposal in proposals if proposal.candidate.id not in seen), None)
-        if fresh is None:
-            return self._ask_sampler(seen, worth) if sample else None
-        self._enqueue(fresh.candidate, fresh.why, attempt=1)
-        return self._ask_waiting()
+        fresh = next((each for each in proposals if each.candidate.id not in self._trials.seen), None)
+        if fresh is None and sample:
+            fresh = self._drawn(worth)
+        return None if fresh is None else self._hand_out(self._trials.add(fresh.candidate, fresh.why, waits=False))
 
     def enqueue(self, proposals: Iterable[Proposal]) -> int:
         """Let candidates wait, in this order; those that are known are left out. Returns how many are new."""
-        seen = set(self.seen())
         count = 0
         for proposal in proposals:
-            if proposal.candidate.id not in seen:
-                seen.add(proposal.candidate.id)
-                self._enqueue(proposal.candidate, proposal.why, attempt=1)
+            if proposal.candidate.id not in self._trials.seen:
+                self._trials.add(proposal.candidate, proposal.why, waits=True)
                 count += 1
         return count
 
@@ -125,39 +98,30 @@ class CandidateStudy:
 
         An interrupted candidate waits again, up to `MAX_ATTEMPTS` times in all.
         """
-        trial = self._handle(number)
-        frozen = self._frozen(number)
-        if frozen.state.is_finished():
+        held = self._trials.live(number)
+        if held is None:
             return
-        attempt = int(frozen.user_attrs.get(_ATTEMPT, 1))
-        if isinstance(outcome, Failed) and outcome.kind.transient and attempt < MAX_ATTEMPTS:
-            self._try_again(frozen, attempt + 1)
+        if isinstance(outcome, Failed) and outcome.kind.transient and held.attempt < MAX_ATTEMPTS:
+            self._try_again(held, held.attempt + 1)
             return
-        trial.set_user_attr(OUTCOME, outcome_to_json(outcome))
-        trial.set_constraint(_CONSTRAINT, violation_of(outcome, self.space.max_drop_of_interest))
-        values = values_of(outcome)
-        if values is None:
-            self._study.tell(number, state=TrialState.PRUNED)
-        else:
-            self._study.tell(number, values)
-        self._handles.pop(number, None)
+        self._end(held, outcome)
 
     def record(self, proposal: Proposal, outcome: Outcome) -> None:
-        """How a candidate ended that nobody had to work at. While nothing else waits, and not for a known one."""
-        self._enqueue(proposal.candidate, proposal.why, attempt=1)
-        asked = self._ask_waiting()
-        assert asked is not None, "it has just been enqueued"
-        self.tell(asked.number, outcome)
+        """How a candidate ended that nobody had to work at. Not for a known one."""
+        self._trials.add_decided(proposal.candidate, proposal.why, outcome)
+        self._advisor.learn(proposal.candidate, outcome)
 
     def release(self, number: int) -> None:
         """Give a candidate back that was not worked at to its end by no fault of its own: it waits again."""
-        frozen = self._frozen(number)
-        if not frozen.state.is_finished():
-            self._try_again(frozen, int(frozen.user_attrs.get(_ATTEMPT, 1)))
+        held = self._trials.live(number)
+        if held is not None:
+            self._try_again(held, held.attempt)
 
     def note_postponed(self, number: int, *, postponed: bool) -> None:
         """Whether nobody works at the candidate although it has not ended: a crash meanwhile is not its doing."""
-        self._handle(number).set_user_attr(_POSTPONED, postponed)
+        held = self._trials.live(number)
+        if held is not None:
+            self._trials.note_postponed(held, postponed=postponed)
 
     def reconcile(self) -> int:
         """After a crash: let what was RUNNING wait again. Returns how many candidates.
@@ -166,108 +130,87 @@ class CandidateStudy:
         it waits already.
         """
         count = 0
-        for frozen in self._trials(TrialState.RUNNING):
-            if frozen.user_attrs.get(_POSTPONED):
-                count += 1
-                self.release(frozen.number)
+        for held in list(self._trials.running.values()):
+            if held.asked is not None and held.attempt >= MAX_ATTEMPTS and not held.postponed:
+                message = f"the search died {held.attempt} times while it worked at this candidate"
+                self._end(held, Failed("", FailureKind.INTERRUPTED, message))
                 continue
-            attempt = int(frozen.user_attrs.get(_ATTEMPT, 1))
-            if CANDIDATE in frozen.user_attrs and attempt >= MAX_ATTEMPTS:
-                message = f"the search died {attempt} times while it worked at this candidate"
-                self.tell(frozen.number, Failed("", FailureKind.INTERRUPTED, message))
-                continue
-            count += CANDIDATE in frozen.user_attrs
-            self._try_again(frozen, attempt + 1)
+            count += held.asked is not None
+            self._try_again(held, held.attempt if held.postponed else held.attempt + 1)
         return count
 
     def seen(self) -> frozenset[str]:
         """The identifiers of all candidates that wait, run or have ended."""
-        live = self._trials(TrialState.WAITING, TrialState.RUNNING, *_ENDED)
-        return frozenset(trial.user_attrs[_ID] for trial in live if _ID in trial.user_attrs)
+        return frozenset(self._trials.seen)
 
     def outcomes(self) -> tuple[Decided, ...]:
         """All candidates that have ended, in the order in which they were handed out."""
-        for frozen in self._trials(*_ENDED):
-            if frozen.number not in self._decoded and OUTCOME in frozen.user_attrs:
-                self._decoded[frozen.number] = decided_of(frozen)
-        return tuple(self._decoded[number] for number in sorted(self._decoded))
+        return self._trials.decided
 
     def running(self) -> tuple[Asked, ...]:
         """The candidates that somebody works at."""
-        return tuple(asked_of(t) for t in self._trials(TrialState.RUNNING) if CANDIDATE in t.user_attrs)
+        return tuple(held.asked for held in self._trials.running.values() if held.asked is not None)
 
     @property
     def waits(self) -> bool:
         """Whether a candidate waits to be asked for."""
-        return bool(self._trials(TrialState.WAITING))
+        return bool(self._trials.waiting)
 
     def census(self) -> Census:
         """Counts of outcomes by cause."""
-        retried = sum(CANDIDATE in t.user_attrs and _DROPPED not in t.user_attrs for t in self._trials(TrialState.FAIL))
         return census_of(
             [decided.outcome for decided in self.outcomes()],
             running=len(self.running()),
-            waiting=sum(CANDIDATE in trial.user_attrs for trial in self._trials(TrialState.WAITING)),
-            retried=retried,
+            waiting=sum(held.asked is not None for held in self._trials.waiting.values()),
+            retried=self._trials.retried,
         )
 
     def _ask_waiting(self) -> Asked | None:
-        while self._trials(TrialState.WAITING):
-            trial = self._study.ask()
-            frozen = self._frozen(trial.number)
-            if CANDIDATE not in frozen.user_attrs:
-                # The process died between the two halves of asking the sampler: nobody has heard of this trial.
-                self._study.tell(trial, state=TrialState.FAIL)
+        while self._trials.waiting:
+            held = next(iter(self._trials.waiting.values()))
+            if held.asked is None:
+                self._trials.fail(held)  # its process died before it said which candidate it is: nobody has heard of it
                 continue
-            asked = asked_of(frozen)
-            self._handles[trial.number] = trial
-            if parameters_of(self.space, asked.candidate) is not None:
-                sample(self.space, trial)  # records the parameters for the sampler; they are fixed by the enqueuing
-            return asked
+            self._trials.begin(held)
+            return self._hand_out(held)
         return None
 
-    def _ask_sampler(self, seen: frozenset[str], worth: Callable[[Candidate], bool]) -> Asked | None:
-        for _ in range(_ASKED_AGAIN):
-            self._study.enqueue_trial(dict(start_parameters(self.space)))
-            trial = self._study.ask()
-            candidate = sample(self.space, trial)
-            trial.set_user_attr(_ID, candidate.id)
-            if candidate.id not in seen and worth(candidate):
-                trial.set_user_attr(WHY, "sampler")
-                trial.set_user_attr(CANDIDATE, to_json(candidate))
-                self._handles[trial.number] = trial
-                return Asked(trial.number, candidate, "sampler")
-            trial.set_user_attr(_DROPPED, candidate.id)
-            self._study.tell(trial, state=TrialState.FAIL)
-        fresh = self._untried(seen, worth)
-        if fresh is None:
-            return None
-        self._enqueue(fresh, "the sampler repeats itself: drawn evenly", attempt=1)
-        return self._ask_waiting()
+    def _hand_out(self, held: Held) -> Asked:
+        assert held.asked is not None, "only candidates are handed out"
+        self._advisor.begin(held.number, held.asked.candidate)
+        return held.asked
 
-    def _untried(self, seen: frozenset[str], worth: Callable[[Candidate], bool]) -> Candidate | None:
+    def _drawn(self, worth: Callable[[Candidate], bool]) -> Proposal | None:
+        seen = self._trials.seen
+        for _ in range(_ASKED_AGAIN):
+            candidate = self._advisor.draw()
+            if candidate.id not in seen and worth(candidate):
+                return Proposal(candidate, "sampler")
+        fresh = self._untried(worth)
+        return None if fresh is None else Proposal(fresh, "the sampler repeats itself: drawn evenly")
+
+    def _untried(self, worth: Callable[[Candidate], bool]) -> Candidate | None:
+        seen = self._trials.seen
         drawn = [started(self.space, draw(self.space, self._random)) for _ in range(_DRAWN_AGAIN)]
         best = next((c for c in drawn if c.id not in seen and worth(c)), None)
         # At the end of a space, what is hardly worth it has its turn as well.
         return best or next((c for c in itertools.chain(drawn, every(self.space)) if c.id not in seen), None)
 
-    def _enqueue(self, candidate: Candidate, why: str, attempt: int) -> None:
-        attributes: dict[str, Any] = {
-            _ID: candidate.id,
-            CANDIDATE: to_json(candidate),
-            WHY: why,
-            _ATTEMPT: attempt,
-        }
-        self._study.enqueue_trial(dict(parameters_of(self.space, candidate) or {}), user_attrs=attributes)
-
-    def _try_again(self, frozen: FrozenTrial, attempt: int) -> None:
+    def _try_again(self, held: Held, attempt: int) -> None:
         """Enqueue first, close second: a crash in between doubles nothing, since the next `reconcile` sees that it waits."""
-        if CANDIDATE in frozen.user_attrs:
-            waiting = {trial.user_attrs.get(_ID) for trial in self._trials(TrialState.WAITING)}
-            if frozen.user_attrs[_ID] not in waiting:
-                self._enqueue(asked_of(frozen).candidate, frozen.user_attrs.get(WHY, ""), attempt)
-        self._study.tell(frozen.number, state=TrialState.FAIL)
-        self._handles.pop(frozen.number, None)
+        if held.asked is not None:
+            candidate = held.asked.candidate
+            waiting = {each.asked.candidate.id for each in self._trials.waiting.values() if each.asked is not None}
+            if candidate.id not in waiting:
+                self._trials.add(candidate, held.asked.why, attempt=attempt, waits=True)
+        self._trials.fail(held)
+        self._advisor.end(held.number)
+
+    def _end(self, held: Held, outcome: Outcome) -> None:
+        self._trials.end(held, outcome)
+        self._advisor.end(held.number)
+        if held.asked is not None:
+            self._advisor.learn(held.asked.candidate, outcome)
 
     def _check_space(self) -> None:
         known = self._study.user_attrs.get("space")
@@ -279,19 +222,3 @@ class CandidateStudy:
                 "installed or the cores have changed. Start a new job; the store still has what was computed."
             )
             raise JobError(message)
-
-    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=states or None)
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        trials = self._trials()
-        if not 0 <= number < len(trials):
-            message = f"there is no candidate number {number}; there are {len(trials)}"
-            raise JobError(message)
-        return trials[number]
-
-    def _handle(self, number: int) -> Trial:
-        """The live trial; made again where another process asked for it."""
-        if number not in self._handles:
-            self._handles[number] = Trial(self._study, self._frozen(number)._trial_id)  # noqa: SLF001 (Optuna's own way)
-        return self._handles[number]

@@ -11,6 +11,8 @@ from autoopt.records import Candidate, Failed, Measured, Outcome, from_json, out
 
 CANDIDATE, OUTCOME, WHY = "candidate", "outcome", "why"
 """The trial's attributes that hold them."""
+CONSTRAINT = "viable"
+"""What Optuna's samplers are told to satisfy; see `violation_of`."""
 
 
 @dataclass(frozen=True)

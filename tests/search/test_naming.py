@@ -7,8 +7,9 @@ import pytest
 from autoopt.records import Candidate, Deployment, Step
 from autoopt.records.job import MARK_LENGTH, mark
 from autoopt.search.naming import LONGEST, stage_name, task_name
+from autoopt.workers.node import Cores, Node
 from autoopt.workers.stages import plan
-from autoopt.workers.stages.setup import Cores, Setup
+from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
 
 SERVED = Deployment("onnxruntime", "int8")
@@ -23,7 +24,7 @@ SETUP = Setup(
     source_format="module",
     training_samples=10_000,
     reference=Candidate((), Deployment("pytorch")),
-    cores=Cores((0,), (1,)),
+    hardware={"default": Node(Cores((0,), (1,))).hardware},
     rungs=(0.3, 1.2),
 )
 

@@ -195,12 +195,14 @@ def test_who_was_postponed_when_the_search_died_is_not_to_blame(space: Space) ->
 
 
 def test_a_crash_in_the_middle_of_reconciling_doubles_nothing(space: Space) -> None:
-    study = CandidateStudy(InMemoryStorage(), space)
+    storage = InMemoryStorage()
+    study = CandidateStudy(storage, space)
     asked = study.ask()
     assert asked is not None
-    study._enqueue(asked.candidate, asked.why, attempt=2)  # … and there the process died
-    study.reconcile()
-    assert states(study) == [TrialState.FAIL, TrialState.WAITING]
+    study._trials.add(asked.candidate, asked.why, attempt=2, waits=True)  # … and there the process died
+    again = CandidateStudy(storage, space)
+    again.reconcile()
+    assert states(again) == [TrialState.FAIL, TrialState.WAITING]
 
 
 def test_a_half_written_line_is_cut_off_and_the_study_goes_on(space: Space, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
             background=stage.role is Role.BUILDER,
             threads=threads,
         )
-        log = logs / f"{stage.kind}-{stage.name}-{stage.key[:12]}.log"
+        log = log_of(stage, logs)
         try:
             facts = process.call(
                 "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, PRELOAD[stage.role], log
@@ -105,6 +105,11 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
         store.publish(stage.key, out)
     seconds = time.monotonic() - clock
     return Result(StageRun(stage.kind, stage.name, stage.key, False, started_at, seconds, socket.gethostname()), facts)  # noqa: FBT003
+
+
+def log_of(stage: Stage, logs: Path) -> Path:
+    """The file for what a stage prints."""
+    return logs / f"{stage.kind}-{stage.name}-{stage.key[:12]}.log"
 
 
 def _cores(role: Role, cores: Cores) -> tuple[tuple[int, ...], tuple[int, ...]]:
