@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from autoopt.errors import FailureKind, JobError
 from autoopt.records import Candidate, Eliminated, Failed, Measured
 from autoopt.search.journal import open_journal
-from autoopt.search.study import MAX_ATTEMPTS, CandidateStudy, Proposal
+from autoopt.search.study import MAX_ATTEMPTS, MAX_DEATHS, CandidateStudy, Proposal
 from autoopt.space import Listed, Space, every, recompose, size
 
 Outcomes = Callable[[Candidate, float, float], Measured]
@@ -178,7 +178,7 @@ def test_reconciling_lets_stale_candidates_wait_once_however_often_it_is_done(sp
 
 def test_who_was_postponed_when_the_search_died_is_not_to_blame(space: Space) -> None:
     storage = InMemoryStorage()
-    for _ in range(MAX_ATTEMPTS + 1):
+    for _ in range(MAX_DEATHS + 1):
         study = CandidateStudy(storage, space, sampler="random")
         study.reconcile()
         asked = study.ask()
@@ -186,12 +186,28 @@ def test_who_was_postponed_when_the_search_died_is_not_to_blame(space: Space) ->
         study.note_postponed(asked.number, postponed=True)
     assert not study.outcomes()
     study.note_postponed(asked.number, postponed=False)
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_DEATHS):
         study.reconcile()
         study.ask()
     study.reconcile()
     (given_up,) = study.outcomes()
     assert isinstance(given_up.outcome, Failed)
+
+
+def test_a_search_that_was_killed_ten_times_gives_nobody_up(space: Space) -> None:
+    storage = InMemoryStorage()
+    first = CandidateStudy(storage, space).ask()
+    assert first is not None
+    for _ in range(10):
+        study = CandidateStudy(storage, space)
+        assert study.reconcile() == 1
+        again = study.ask()
+        assert again is not None
+        assert again.candidate == first.candidate
+    study.tell(again.number, INTERRUPTED)
+    waiting = study.ask()
+    assert waiting is not None
+    assert waiting.candidate == first.candidate, "an interruption while the search lives is counted for itself"
 
 
 def test_a_crash_in_the_middle_of_reconciling_doubles_nothing(space: Space) -> None:
