@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json, print_table
+from autoopt.cli.searching import ADDRESS
 from autoopt.errors import ClusterError
 from autoopt.records.hardware import DEFAULT
 
@@ -27,7 +28,9 @@ def add(commands: Any) -> None:
     _add_down(verbs)
     status = verbs.add_parser("status", help="the nodes of a cluster, and the jobs that run there")
     status.add_argument(
-        "--address", metavar="URL", help="of the cluster's dashboard; by default, of the head that was started here"
+        "--address",
+        metavar="URL",
+        help=f"of the cluster's dashboard (default: ${ADDRESS}, else of the head that was started here)",
     )
     _add_common(status)
     status.set_defaults(run=_status)
@@ -76,17 +79,19 @@ def _add_down(verbs: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="check this machine, a cluster, a store, a study, and say what to mend")
     doctor.add_argument(
-        "--address", metavar="URL", help="of a cluster's dashboard; without it, this machine alone is checked"
+        "--address",
+        metavar="URL",
+        help=f"of a cluster's dashboard (default: ${ADDRESS}, else this machine alone is checked)",
     )
     doctor.add_argument(
         "--store",
         metavar="URL",
-        help="of an artifact store, tried from here and from every node; $AUTOOPT_STORE by default",
+        help="of an artifact store, tried from here and from every node (default: $AUTOOPT_STORE)",
     )
     doctor.add_argument(
         "--study",
         metavar="URL",
-        help="of a study's database, tried from here and from the head; $AUTOOPT_STUDY by default",
+        help="of a study's database, tried from here and from the head (default: $AUTOOPT_STUDY)",
     )
     _add_common(doctor)
     doctor.set_defaults(run=_doctor)
@@ -164,7 +169,7 @@ def _down(given: argparse.Namespace) -> int:
 def _status(given: argparse.Namespace) -> int:
     from autoopt.cluster.nodes import jobs, nodes
 
-    address = given.address or _own_head(given.temp_dir)
+    address = given.address or os.environ.get(ADDRESS) or _own_head(given.temp_dir)
     there, running = nodes(address), [job for job in jobs(address) if job.runs]
     if given.json:
         print_json({"address": address, "nodes": there, "jobs": running})
@@ -223,9 +228,15 @@ def _job_row(job: JobView) -> tuple[str, ...]:
 
 def _doctor(given: argparse.Namespace) -> int:
     from autoopt.cluster.doctor import examine
+    from autoopt.search.study_url import JOURNAL, VARIABLE
 
-    store, study = given.store or os.environ.get("AUTOOPT_STORE"), given.study or os.environ.get("AUTOOPT_STUDY")
-    checks = examine(given.address, store, study, given.temp_dir)
+    study = given.study or os.environ.get(VARIABLE)
+    checks = examine(
+        given.address or os.environ.get(ADDRESS),
+        given.store or os.environ.get("AUTOOPT_STORE"),
+        None if study == JOURNAL else study,
+        given.temp_dir,
+    )
     sound = all(check.verdict != "problem" for check in checks)
     if given.json:
         print_json({"ok": sound, "checks": checks})

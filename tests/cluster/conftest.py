@@ -86,7 +86,7 @@ def doctored(cluster: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Doc
     finally:
         over.set()
         watcher.join()
-    assert list(store.iterdir()) == [], "what was tried is left"
+    assert list(store.rglob("check-*")) == [], "what was tried is left"
     checks = {check["what"]: check for check in json.loads(done.stdout)["checks"]}
     return Doctored(done.returncode, checks, done.stdout + done.stderr, seen)
 

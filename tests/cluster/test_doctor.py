@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from autoopt.cluster.host import Host
 from autoopt.cluster.joining import Versions
 from autoopt.cluster.look import Look
 from autoopt.cluster.nodes import NodeView, Slots
-from autoopt.cluster.stores import Answer
+from autoopt.cluster.stores import Answer, leave_mark, remove_mark, try_store, try_study
 from autoopt.records.environment import Environment
 from autoopt.testing.clusters import Place, TwoNodes
+from autoopt.testing.postgres import MissingServerError, postgres_server
 from autoopt.workers.node import Cores
 
 MINE = Versions("2.60.0", "3.11.7", "0.1.0")
@@ -65,6 +67,31 @@ def test_a_cluster_that_does_not_answer_is_a_problem_and_an_address_that_is_none
     assert main(["doctor", "--address", "http://127.0.0.1:1", "--temp-dir", str(place.clusters)]) == 1
     assert "no cluster answers at http://127.0.0.1:1" in " ".join(capsys.readouterr().out.split())
     assert main(["doctor", "--address", "what?", "--temp-dir", str(place.clusters)]) == 2
+
+
+def test_a_study_in_postgresql_is_made_and_removed_and_the_servers_clock_is_read() -> None:
+    try:
+        with postgres_server() as server:
+            url = server.new_database()
+            found, refused = try_study(url), try_study(url.replace(server.password, "wrong7password"))
+            left = server.execute("SELECT count(*) FROM studies", url.rpartition("/")[2])
+    except MissingServerError as missing:
+        pytest.skip(f"NOT TESTED: {missing}")
+    assert found.error is None
+    assert found.clock_s is not None
+    assert abs(found.clock_s) < 2
+    assert left == [(0,)]
+    assert refused.error is not None
+    assert "wrong7password" not in refused.error
+
+
+def test_a_store_that_is_another_one_than_the_heads_is_told(tmp_path: Path) -> None:
+    heads, ours = str(tmp_path / "heads"), str(tmp_path / "ours")
+    mark = leave_mark(heads)
+    assert try_store(heads, mark).error is None
+    assert "is another one here than on the head" in (try_store(ours, mark).error or "")
+    remove_mark(heads, mark)
+    assert "another one" in (try_store(heads, mark).error or "")
 
 
 def view(name: str, kind: str = "default", *, lane: bool = True, address: str = "127.0.0.1") -> NodeView:

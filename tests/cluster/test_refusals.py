@@ -147,7 +147,10 @@ def test_a_token_that_others_can_read_and_that_is_not_ours_to_close(
     except PermissionError:
         pytest.skip("only root may give a file away")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-    assert "can be read by other users" in refused(capsys, "cluster", "up", "--temp-dir", str(place.clusters))
+    port, dashboard = map(str, free_ports(2))
+    ports = ("--port", port, "--dashboard-port", dashboard)
+    said = refused(capsys, "cluster", "up", *ports, "--temp-dir", str(place.clusters))
+    assert "can be read by other users" in said
     assert place.records() == []
 
 
