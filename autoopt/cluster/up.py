@@ -21,7 +21,12 @@ from autoopt.workers.node import Node
 
 START_S = 120.0
 LOG = "start.log"
+_SLOW = "timed out during startup"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class _SlowMachineError(ClusterError):
+    """Ray gives its own processes half a minute, which is too short on a machine that is busy; the second time they are at hand."""
 
 
 def up(wish: Wish) -> Started:
@@ -42,12 +47,15 @@ def up(wish: Wish) -> Started:
         if wish.join is not None:
             joining.check_joinable(record.address)
         command = command_of(wish, node, record, remembered_look(folder))
-        started.write(record, folder)
-        try:
-            return _start(command, record, folder)
-        except BaseException:
-            down.end(record, folder)
-            raise
+        for is_last in (False, True):
+            started.write(record, folder)
+            try:
+                return _start(command, record, folder)
+            except BaseException as error:
+                down.end(record, folder)
+                if is_last or not isinstance(error, _SlowMachineError):
+                    raise
+    raise AssertionError
 
 
 def shown(wish: Wish) -> str:
@@ -119,7 +127,8 @@ def _start(command: Command, record: Started, folder: Path) -> Started:
             process.wait()
             code = -1
     if code or not is_up(record):
-        raise ClusterError(_why(own / LOG, code))
+        why = _why(own / LOG, code)
+        raise _SlowMachineError(why) if _SLOW in why else ClusterError(why)
     _check_listeners(record)
     return record
 
