@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ def _add_up(verbs: Any) -> None:
     up.add_argument(
         "--lane-cores", metavar="N", type=int, help="how many of them are kept for measuring; half of them by default"
     )
+    up.add_argument(
+        "--share-cores", action="store_true", help="take cores that another node here has, too, though figures suffer"
+    )
     up.add_argument("--no-lane", action="store_true", help="measure nothing on this node")
     up.add_argument(
         "--trainers", metavar="N", type=int, help="how many trainings run at once; one for each core by default"
@@ -75,10 +79,14 @@ def _add_doctor(commands: Any) -> None:
         "--address", metavar="URL", help="of a cluster's dashboard; without it, this machine alone is checked"
     )
     doctor.add_argument(
-        "--store", metavar="URL", help="of an artifact store: written, read and removed from, here and on every node"
+        "--store",
+        metavar="URL",
+        help="of an artifact store, tried from here and from every node; $AUTOOPT_STORE by default",
     )
     doctor.add_argument(
-        "--study", metavar="URL", help="of a study's database: connected to from here and from the head"
+        "--study",
+        metavar="URL",
+        help="of a study's database, tried from here and from the head; $AUTOOPT_STUDY by default",
     )
     _add_common(doctor)
     doctor.set_defaults(run=_doctor)
@@ -97,6 +105,7 @@ def _up(given: argparse.Namespace) -> int:
         join=given.join,
         kind=given.hardware,
         cores=None if given.cores is None else cores.parse(given.cores),
+        share_cores=given.share_cores,
         lane_cores=given.lane_cores,
         measures=not given.no_lane,
         trainers=given.trainers,
@@ -119,6 +128,7 @@ def _up(given: argparse.Namespace) -> int:
 
 def _started(record: Started, listens: str) -> str:
     from autoopt.cluster import cores
+    from autoopt.cluster.processes import is_loopback
 
     lane = f"cores {cores.shown(record.lane)} measure, {cores.shown(record.work)} work"
     lines = [
@@ -129,7 +139,7 @@ def _started(record: Started, listens: str) -> str:
     if record.head:
         lines += [
             f"  address    {record.dashboard} (for jobs: --address; for browsers, which ask for the token)",
-            f"  to join    autoopt cluster up --join {record.address}",
+            f"  to join    autoopt cluster up --join {record.address}{'' if is_loopback(record.host) else ' --host ITS_ADDRESS'}",
         ]
     return "\n".join(lines)
 
@@ -183,7 +193,7 @@ def _own_head(temp_dir: Path | None) -> str:
 
 def _node_row(node: NodeView) -> tuple[str, ...]:
     name = node.name or node.id[:6]
-    engines = ", ".join(f"{engine} {version}" for engine, version in node.engines.items()) or "no engine named"
+    engines = ", ".join(f"{engine} {version}" for engine, version in sorted(node.engines.items())) or "no engine named"
     return (
         f"{name}{' (head)' if node.head else ''}",
         node.kind,
@@ -214,7 +224,8 @@ def _job_row(job: JobView) -> tuple[str, ...]:
 def _doctor(given: argparse.Namespace) -> int:
     from autoopt.cluster.doctor import examine
 
-    checks = examine(given.address, given.store, given.study, given.temp_dir)
+    store, study = given.store or os.environ.get("AUTOOPT_STORE"), given.study or os.environ.get("AUTOOPT_STUDY")
+    checks = examine(given.address, store, study, given.temp_dir)
     sound = all(check.verdict != "problem" for check in checks)
     if given.json:
         print_json({"ok": sound, "checks": checks})
@@ -224,4 +235,4 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _check_row(check: Check) -> tuple[str, ...]:
-    return (check.what, check.verdict, f"{check.found}{f'. {check.remedy}' if check.remedy else ''}")
+    return (check.what, check.verdict, f"{check.found}{f' → {check.remedy}' if check.remedy else ''}")

@@ -34,7 +34,8 @@ def up(wish: Wish) -> Started:
     folder = started.clusters_folder(wish.temp_dir)
     with started.alone(folder):
         record = _planned(wish, node, host, folder)
-        _check_cores(record, folder)
+        if not wish.share_cores:
+            _check_cores(record, folder)
         if wish.join is None:
             check_ports(wish, host)
         require_token(make=wish.join is None)
@@ -99,7 +100,7 @@ def _check_cores(record: Started, folder: Path) -> None:
         if shared and processes_of(other):
             message = (
                 f"core {cores.shown(sorted(shared))} would be shared with the node {other.id}, which was started here and runs, and a lane's "
-                f"cores are its own; give others (--cores), or stop it: autoopt cluster down --node {other.id}"
+                f"cores are its own; give others (--cores), stop it (autoopt cluster down --node {other.id}), or say --share-cores where no figure matters"
             )
             raise ClusterError(message)
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-import time
-import urllib.request
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from autoopt.cluster.nodes import JobView, NodeView, jobs, nodes
 from autoopt.errors import ClusterError
-
-if TYPE_CHECKING:
-    from tests.cluster.conftest import Running
+from autoopt.testing.clusters import TwoNodes
 
 PROGRAM = """
 import json, os, sys, time
@@ -39,33 +36,18 @@ print("told: " + json.dumps({"driver": sys.executable, "default": ray.get(defaul
 
 
 @pytest.fixture(scope="module")
-def lane_user(cluster: Running) -> str:
+def lane_user(cluster: TwoNodes) -> str:
     """A job that holds the lane of the kind "edge" for a while; its id."""
     program = textwrap.dedent(PROGRAM)
     order = {"entrypoint": f"python -c '{program}'", "metadata": {"job": "a test's"}}
-    return str(post(cluster, "/api/jobs/", order)["submission_id"])
+    return str(cluster.ask("/api/jobs/", order)["submission_id"])
 
 
-def post(cluster: Running, path: str, data: dict[str, Any]) -> Any:
-    headers = {"Authorization": f"Bearer {cluster.place.token}", "Content-Type": "application/json"}
-    asked = urllib.request.Request(cluster.address + path, json.dumps(data).encode(), headers)
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        return json.loads(answer.read())
+def by_kind(cluster: TwoNodes) -> dict[str, NodeView]:
+    return {node.kind: node for node in nodes(cluster.address) if node.alive}
 
 
-def await_(condition: Any, limit_s: float = 60) -> Any:
-    ends = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < ends, "it did not come true"
-        time.sleep(0.3)
-    return found
-
-
-def by_kind(cluster: Running) -> dict[str, NodeView]:
-    return {node.kind: node for node in nodes(cluster.address)}
-
-
-def test_a_client_sees_each_nodes_kind_processor_engines_and_slots(client: Running) -> None:
+def test_a_client_sees_each_nodes_kind_processor_engines_and_slots(client: TwoNodes) -> None:
     found = by_kind(client)
     assert set(found) == {"default", "edge"}
     assert [found[kind].head for kind in ("default", "edge")] == [True, False]
@@ -78,8 +60,8 @@ def test_a_client_sees_each_nodes_kind_processor_engines_and_slots(client: Runni
         assert node.lane.total == 1
 
 
-def test_a_held_lane_is_shown_and_which_job_runs(client: Running, lane_user: str) -> None:
-    await_(lambda: (lane := by_kind(client)["edge"].lane) is not None and lane.used == 1)
+def test_a_held_lane_is_shown_and_which_job_runs(client: TwoNodes, lane_user: str, wait: Callable[..., Any]) -> None:
+    wait(lambda: (lane := by_kind(client)["edge"].lane) is not None and lane.used == 1)
     running: list[JobView] = [job for job in jobs(client.address) if job.runs]
     assert [job.id for job in running] == [lane_user]
     assert running[0].metadata == {"job": "a test's"}
@@ -93,11 +75,11 @@ def test_a_held_lane_is_shown_and_which_job_runs(client: Running, lane_user: str
     assert max(map(len, shown.stdout.splitlines())) <= 100
 
 
-def test_a_task_finds_its_node_and_ray_is_off_the_lanes_cores(client: Running, lane_user: str) -> None:
-    from autoopt.cluster.access import ask
-
-    ended = await_(lambda: next((job for job in jobs(client.address) if job.id == lane_user and not job.runs), None))
-    logs = ask(client.address, f"/api/jobs/{lane_user}/logs")["logs"]
+def test_a_task_finds_its_node_and_ray_is_off_the_lanes_cores(
+    client: TwoNodes, lane_user: str, wait: Callable[..., Any]
+) -> None:
+    ended = wait(lambda: next((job for job in jobs(client.address) if job.id == lane_user and not job.runs), None))
+    logs = client.ask(f"/api/jobs/{lane_user}/logs")["logs"]
     assert ended.status == "SUCCEEDED", logs
     told = json.loads(next(line for line in logs.splitlines() if line.startswith("told: ")).removeprefix("told: "))
     assert told["driver"] == sys.executable
@@ -110,12 +92,12 @@ def test_a_task_finds_its_node_and_ray_is_off_the_lanes_cores(client: Running, l
         assert told[kind]["python"] == sys.executable
 
 
-def test_status_without_an_address_is_of_the_head_that_was_started_here(cluster: Running) -> None:
+def test_status_without_an_address_is_of_the_head_that_was_started_here(cluster: TwoNodes) -> None:
     done = cluster.place.run("cluster", "status", "--json")
     assert json.loads(done.stdout)["address"] == cluster.address
 
 
-def test_cores_of_a_lane_are_not_given_twice(cluster: Running) -> None:
+def test_cores_of_a_lane_are_not_given_twice(cluster: TwoNodes) -> None:
     done = cluster.place.run(
         "cluster", "up", "--join", cluster.head["address"], "--cores", str(cluster.edge["lane"][0])
     )
