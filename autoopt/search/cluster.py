@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,7 @@ def local_cluster(node: Node) -> Iterator[Cluster]:
 
     ``address="local"`` always starts a new cluster: a stale file of a dead one would be joined otherwise.
     """
-    for name, value in {**LOOPBACK, **ENVIRONMENT, **DRIVER}.items():
-        os.environ.setdefault(name, value)
+    _prepare({**LOOPBACK, **ENVIRONMENT, **DRIVER})
     os.environ.update(node.environment)
     private_token()
     import ray
@@ -121,8 +121,7 @@ def joined_cluster(job: str) -> Iterator[Cluster]:
     Raises:
         JobError: it has no place for a job's coordinators.
     """
-    for name, value in {**ENVIRONMENT, **DRIVER}.items():
-        os.environ.setdefault(name, value)
+    _prepare({**ENVIRONMENT, **DRIVER})
     import ray
 
     context = ray.init(address="auto", **_quiet())
@@ -135,6 +134,23 @@ def joined_cluster(job: str) -> Iterator[Cluster]:
             commons.leave(job)
     finally:
         ray.shutdown()
+
+
+def _prepare(environment: Mapping[str, str]) -> None:
+    """Set what Ray reads when it is imported.
+
+    Where it has been (callbacks and stoppers are Ray's own classes), it is told again: it would ask its own servers without the token
+    that they want, and listen everywhere.
+    """
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    if "ray" not in sys.modules:
+        return
+    from ray._private import ray_constants
+    from ray._raylet import Config  # type: ignore[attr-defined]  # left out of its stub
+
+    Config.initialize("")  # as Ray itself does where it turns the token on
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1") != "0"
 
 
 def alive_kinds() -> frozenset[str]:
