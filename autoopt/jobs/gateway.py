@@ -126,12 +126,12 @@ def reach(address: str) -> Gateway:
         JobError: Ray's client is not installed here.
     """
     head = access.reach(address)
-    # It tells on the terminal what it packs and sends.
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
-    logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
     try:
         from ray.job_submission import JobSubmissionClient
 
+        # It tells on the terminal what it packs and sends, and says so when it is imported.
+        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+        logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
         client = JobSubmissionClient(head.address)
     except ImportError as error:
         message = f'jobs on a cluster need Ray\'s client: pip install "autoopt[client]" ({error})'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import socket
 import time
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from autoopt.errors import FailureKind, StageError, StoreError
 from autoopt.records import StageRun, to_json
 from autoopt.workers import process
 from autoopt.workers.node import Cores, Node
-from autoopt.workers.process import Limits, Preload
+from autoopt.workers.process import Limits, Preload, system
 from autoopt.workers.stages.run import FACTS, Work, write_request
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role, Stage
@@ -32,6 +33,10 @@ TIMELINE = "stages.jsonl"
 _RUNNING = Preload(("numpy", "torch"), ("onnxruntime", "openvino", "torch._dynamo"))
 _BUILDING = Preload(("numpy", "torch", "onnxruntime"), ("onnx", "openvino", "nncf"))
 PRELOAD = {Role.TRAINER: _RUNNING, Role.LANE: _RUNNING, Role.BUILDER: _BUILDING, Role.FINISHER: _BUILDING}
+MEMORY_SHARE, DISK_SHARE = 0.8, 0.5
+"""What a stage may use of its node's memory, and of what is free on the store's disk: what it takes beyond that, others miss."""
+LEAST_DISK_BYTES = 1_000_000_000
+"""Where less than twice that is free, it is the disk that is too small."""
 _REPEATABLE = frozenset({FailureKind.UNSUPPORTED, FailureKind.DISAGREEMENT, FailureKind.DIVERGED})
 
 logger = logging.getLogger(__name__)
@@ -87,7 +92,9 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
         work = Work(stage.name, dict(stage.params), parents, out, threads, cores)
         limits = Limits(
             timeout_s=stage.timeout_s,
-            memory_bytes=setup.memory_bytes,
+            memory_bytes=setup.memory_bytes or round(MEMORY_SHARE * system.memory_bytes()),
+            disk_bytes=setup.disk_bytes or max(LEAST_DISK_BYTES, round(DISK_SHARE * shutil.disk_usage(out).free)),
+            folders=(str(out),),
             cores=cores,
             exclusive=stage.role is Role.LANE,
             spare=spare,

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from autoopt.errors import StoreError
+from autoopt.errors import FailureKind, StageError, StoreError
 from autoopt.workers.store import checksums, locks
 from autoopt.workers.store.base import Store
 from autoopt.workers.store.files import LocalFiles
@@ -215,6 +215,8 @@ class LocalStore(Store):
     def _blame_full_disk(self, error: Exception) -> None:
         """Libraries hide a full disk behind errors of their own (torch: RuntimeError): ask the disk itself."""
         state = os.statvfs(self.root)
+        if isinstance(error, StageError) and error.kind is FailureKind.OUT_OF_SPACE:
+            return  # what fills it is this folder, and goes with it
         if not isinstance(error, StoreError) and state.f_bavail * state.f_frsize < ALMOST_FULL_BYTES:
             self._fail(error, errno.ENOSPC)
 
