@@ -125,6 +125,7 @@ def _keep_logs(record: Started, folder: Path) -> None:
     kept = folder / "logs"
     kept.mkdir(mode=0o700, exist_ok=True)
     for logs in Path(record.folder).glob("session_2*/logs"):
+        shutil.rmtree(kept / record.id, ignore_errors=True)  # of a node that was started twice, and stopped
         logs.rename(kept / record.id)
     old = sorted(kept.iterdir(), key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]
     for path in old:
