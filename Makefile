@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test test-slow demo clean
+.PHONY: check test test-slow chaos demo clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -25,6 +25,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and not gpu and not peer' --timeout 3600
+
+# Half an hour. Its table ends the output; AUTOOPT_CHAOS_RESULTS=results/reference/chaos.json keeps the figures.
+chaos: $(STAMP)
+	@sh tools/system_packages.sh postgresql
+	$(BIN)/python -m pytest tests/chaos -m chaos
 
 demo: $(STAMP)
 	@sh tools/system_packages.sh dataset-fashion-mnist
