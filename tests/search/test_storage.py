@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +18,12 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from autoopt.errors import AutooptError, JobError, StudyError, UserError
-from autoopt.records import Candidate, Eliminated, Failed, Measured
+from autoopt.errors import JobError, StudyError, UserError
+from autoopt.records import Candidate, Eliminated, Measured
 from autoopt.search import database as database_module
 from autoopt.search import patience as patience_module
-from autoopt.search.advisor import SEEN, Lesson, best, kept
-from autoopt.search.conductor import Conductor
 from autoopt.search.budget import Budget, BudgetClock
-from autoopt.search.database import OnceStorage
+from autoopt.search.conductor import Conductor
 from autoopt.search.patience import PatientStorage
 from autoopt.search.storage import (
     DIRECTIONS,
@@ -192,9 +184,15 @@ def damaged(url: str, **changes: object) -> StudyUrl:
         ({"database": "nowhere"}, 'database "nowhere" does not exist; make it: createdb .* "nowhere"'),
     ],
 )
-@pytest.mark.parametrize("begin", [lambda study: begin_study(study, "job"), lambda study: opened(study, writable=False)])
+@pytest.mark.parametrize(
+    "begin", [lambda study: begin_study(study, "job"), lambda study: opened(study, writable=False)]
+)
 def test_a_database_that_cannot_be_used_is_said_in_a_sentence_before_any_work(
-    postgres: PostgresServer, database: str, changes: dict[str, object], message: str, begin: Callable[[StudyUrl], object]
+    postgres: PostgresServer,
+    database: str,
+    changes: dict[str, object],
+    message: str,
+    begin: Callable[[StudyUrl], object],
 ) -> None:
     with pytest.raises(StudyError, match=message) as refused:
         begin(damaged(database, **changes))
@@ -458,9 +456,7 @@ def test_a_search_waits_for_a_server_that_is_away_and_says_so(
     check_nothing_lost_or_doubled(parse_study(database), space, "autoopt", told)
 
 
-def test_a_study_is_opened_as_soon_as_the_server_is_back(
-    space: Space, postgres: PostgresServer, database: str
-) -> None:
+def test_a_study_is_opened_as_soon_as_the_server_is_back(space: Space, postgres: PostgresServer, database: str) -> None:
     postgres.stop()
     back = threading.Timer(1.0, postgres.start)
     back.start()
