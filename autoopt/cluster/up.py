@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import time
 from dataclasses import replace
@@ -67,9 +68,9 @@ def shown(wish: Wish) -> str:
     node, host = node_of(wish), host_of(wish)
     folder = started.clusters_folder(wish.temp_dir)
     record = _planned(wish, node, host, folder)
-    return (
-        f"mkdir --parents --mode 700 {record.folder}\n{command_of(wish, node, record, remembered_look(folder)).shell()}"
-    )
+    # Ray opens its own folder to everybody, so the one above is closed.
+    closed = f"install --directory --mode 700 {shlex.quote(str(folder))}"
+    return f"{closed}\n{command_of(wish, node, record, remembered_look(folder)).shell()}"
 
 
 def reach(record: Started) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -120,7 +121,7 @@ def test_the_printed_command_starts_the_same_node(client: TwoNodes, wait: Callab
     )
     assert printed.returncode == 0, printed.stderr
     assert len(client.place.records()) == 2, "nothing is started"
-    folder = Path(printed.stdout.splitlines()[0].split()[-1])
+    folder = Path(re.findall(r"--temp-dir (\S+)", printed.stdout)[0])
     record = started.Started(
         id=folder.name,
         kind="printed",
