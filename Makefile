@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,postgres]' --group dev
 	touch $@
 
 check: $(STAMP)
@@ -20,7 +20,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: $(STAMP)
-	@sh tools/system_packages.sh dataset-fashion-mnist chromium
+	@sh tools/system_packages.sh dataset-fashion-mnist chromium postgresql
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 test-slow: $(STAMP)
