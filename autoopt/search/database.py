@@ -10,6 +10,7 @@ import json
 import random
 import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
-from sqlalchemy import Engine, ExceptionContext, create_engine, event, inspect
+from optuna.storages._rdb.models import TrialModel, TrialSystemAttributeModel, TrialUserAttributeModel
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, inspect, select
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -99,10 +101,43 @@ class OnceStorage(RDBStorage):
         """It was made and said to be: nobody will try again."""
         self._tried.discard(nonce)
 
+    def read_trials(self, study_id: int, states: Collection[TrialState] | None) -> list[FrozenTrial]:
+        """The study's trials in the order of their numbers, with their users' attributes and nothing else.
+
+        Optuna's own reading makes an object of every row, twenty for a trial: of ten thousand trials 650 MB, and three times the seconds.
+        """
+        trial, attribute = TrialModel, TrialUserAttributeModel
+        wanted = select(trial.trial_id, trial.number, trial.state, attribute.key, attribute.value_json)
+        wanted = wanted.outerjoin(attribute, attribute.trial_id == trial.trial_id).where(trial.study_id == study_id)
+        if states is not None:
+            wanted = wanted.where(trial.state.in_(states))
+        found: dict[int, FrozenTrial] = {}
+        with self.engine.connect() as connection:
+            for trial_id, number, state, key, value in connection.execute(wanted.order_by(trial.trial_id)):
+                if trial_id not in found:
+                    found[trial_id] = _bare(trial_id, number, state)
+                if key is not None:
+                    found[trial_id].user_attrs[key] = json.loads(value)
+        return list(found.values())
+
+
+def _bare(trial_id: int, number: int, state: TrialState) -> FrozenTrial:
+    return FrozenTrial(
+        number=number,
+        state=state,
+        value=None,
+        datetime_start=None,
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=trial_id,
+    )
+
 
 def _made_before(session: Any, study_id: int, nonce: str) -> Any:
-    from optuna.storages._rdb.models import TrialModel, TrialSystemAttributeModel
-
     made = session.query(TrialModel).join(
         TrialSystemAttributeModel, TrialSystemAttributeModel.trial_id == TrialModel.trial_id
     )

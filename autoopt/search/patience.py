@@ -20,7 +20,7 @@ import gc
 import logging
 import time
 import weakref
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -244,8 +244,12 @@ class PatientStorage(BaseStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         """Optuna's."""
+        return self._patience.keep_trying(lambda _: self._storage.get_all_trials(study_id, deepcopy, states))
+
+    def read_trials(self, study_id: int, states: Collection[TrialState] | None = None) -> list[FrozenTrial]:
+        """See `OnceStorage.read_trials`."""
         with _uncollected():
-            return self._patience.keep_trying(lambda _: self._storage.get_all_trials(study_id, deepcopy, states))
+            return self._patience.keep_trying(lambda _: self._storage.read_trials(study_id, states))
 
     def remove_session(self) -> None:
         """Give this thread's connection back."""
@@ -259,7 +263,7 @@ class PatientStorage(BaseStorage):
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without the search for garbage: of ten thousand trials SQLAlchemy makes a quarter of a million objects, and half of the time went there."""
+    """Without the search for garbage: nothing that is read is any, and half of the time went there."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -75,19 +75,21 @@ class PostgresServer:
         self.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
-    def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+    def execute(
+        self, statement: str, parameters: tuple[object, ...] = (), database: str = "postgres"
+    ) -> list[tuple[object, ...]]:
         """Run a statement outside of a transaction; its rows."""
         import psycopg
 
         dsn = f"host=127.0.0.1 port={self.port} user={self.user} password={self.password} dbname={database}"
         with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            cursor = connection.execute(statement.encode())
+            cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def cut(self, database: str) -> int:
         """End every connection to the database, as a network that fails does; how many."""
-        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"  # noqa: S608 (a name that the server made)
-        return len(self.execute(ended))
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        return len(self.execute(ended, (database,)))
 
     def start(self) -> None:
         """Start it, and wait until it serves."""

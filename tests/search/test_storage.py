@@ -212,6 +212,13 @@ def test_who_may_not_make_tables_is_told_what_an_administrator_may_do(postgres: 
         begin_study(weak, "job")
 
 
+def test_another_optunas_tables_are_left_alone_and_the_way_out_is_said(postgres: PostgresServer, database: str) -> None:
+    begin_study(parse_study(database), "job")
+    postgres.execute("UPDATE alembic_version SET version_num = 'v3.0.0.a'", database=database.rpartition("/")[2])
+    with pytest.raises(StudyError, match="another Optuna's; `optuna storage upgrade"):
+        begin_study(parse_study(database), "other")
+
+
 def test_a_missing_driver_is_said_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r'pip install "autoopt\[postgres\]"'):
@@ -285,7 +292,8 @@ def test_jobs_that_make_the_tables_at_the_same_time_do_not_disturb_each_other(
 def test_who_only_reads_makes_nothing(postgres: PostgresServer, database: str, tmp_path: Path) -> None:
     assert read_ended(parse_study(database), tmp_path, "autoopt/job") == []
     name = database.rpartition("/")[2]
-    assert postgres.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", name) == [(0,)]
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+    assert postgres.execute(tables, database=name) == [(0,)]
     missing = tmp_path / "study.db"
     assert read_ended(parse_study(f"sqlite:///{missing}"), tmp_path, "autoopt/job") == []
     assert not missing.exists()
