@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from autoopt.testing.postgres import MissingServerError, PostgresServer, postgres_server
+
 
 def pytest_configure() -> None:
     """Hear Ctrl-C, and let the processes of the tests hear it: what a shell starts in the background ignores it."""
@@ -22,6 +24,22 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the tests' own. Who stops it starts it again."""
+    try:
+        with postgres_server() as server:
+            yield server
+    except MissingServerError as missing:
+        pytest.skip(f"THE STUDY IN POSTGRESQL IS NOT TESTED: {missing}")
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> str:
+    """The URL of an empty database."""
+    return postgres.new_database()
 
 
 @pytest.fixture

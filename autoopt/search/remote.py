@@ -38,7 +38,15 @@ START_POLL_S = 0.2
 # A worker or node that dies is noticed late while retries burn at once: wait longer each time.
 RETRY_AFTER_S = (1.0, 5.0, 20.0)
 HARDWARE_LOOK_S, HARDWARE_GONE_S = 10.0, 120.0
-_NODE_FAULTS = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
+_NODE_FAULTS = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    # What it returned went with its node, Ray ended it before its node's memory was full, or the node could not unpack the user's code.
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.RuntimeEnvSetupError,
+)
 
 logger = logging.getLogger(__name__)
 

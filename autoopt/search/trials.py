@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from autoopt.errors import JobError
 from autoopt.records import Candidate, Outcome, outcome_to_json, to_json
 from autoopt.search.sampler import recorded
+from autoopt.search.storage import read_trials
 from autoopt.search.telling import (
     CANDIDATE,
     CONSTRAINT,
@@ -64,7 +65,7 @@ class Trials:
         self._decided: dict[int, Decided] = {}
         self._in_order: tuple[Decided, ...] | None = None
         self._count = 0
-        for frozen in storage.get_all_trials(study_id, deepcopy=False):
+        for frozen in read_trials(storage, study_id):
             self._take(frozen)
 
     def __len__(self) -> int:
