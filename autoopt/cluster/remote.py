@@ -227,6 +227,8 @@ def tried(where: str, answer: Answer) -> Check:
     """How a store or a study answered."""
     if answer.error is not None:
         return problem(where, answer.error)
+    if answer.missing:
+        return warning(where, f"not tried: {answer.missing} is not installed", "pip install 'autoopt[search]'")
     if answer.clock_s is not None and abs(answer.clock_s) > CLOCK_S:
         return check_clock(where, answer.clock_s, "the machine's that asked")
     return ok(where, f"works ({answer.took_s:.1f} s)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autoopt.errors import AutooptError
@@ -23,6 +23,8 @@ class Answer:
     error: str | None
     """Why it cannot be used, with what to do; None where it can."""
     took_s: float
+    missing: str = ""
+    """What is not installed here, so that it could not be tried."""
     clock_s: float | None = None
     """How far a database's clock is ahead of this machine's, in seconds; None where it has none of its own."""
 
@@ -63,12 +65,12 @@ def remove_mark(where: str, mark: str) -> None:
 
 def try_study(where: str) -> Answer:
     """Make a study in a database and remove it, as a job does first; then ask for the server's clock."""
-    from autoopt.search.storage import begin_study, discard_study
-    from autoopt.search.study_url import POSTGRES, parse_study
-
     clocks: list[float] = []
 
     def attempt() -> None:
+        from autoopt.search.storage import begin_study, discard_study
+        from autoopt.search.study_url import POSTGRES, parse_study
+
         study, job = parse_study(where), f"doctor-{uuid.uuid4().hex}"
         begin_study(study, job)
         discard_study(study, job)
@@ -76,17 +78,19 @@ def try_study(where: str) -> Answer:
             clocks.append(_clock(study))
 
     answer = _answer(attempt)
-    return Answer(answer.error, answer.took_s, clocks[0] if clocks else None)
+    return replace(answer, clock_s=clocks[0] if clocks else None)
 
 
 def _answer(attempt: Callable[[], None]) -> Answer:
     begun = time.monotonic()
-    error = None
+    error, missing = None, ""
     try:
         attempt()
     except AutooptError as refusal:
         error = str(refusal)
-    return Answer(error, time.monotonic() - begun)
+    except ModuleNotFoundError as absent:  # a light client's
+        missing = absent.name or str(absent)
+    return Answer(error, time.monotonic() - begun, missing)
 
 
 def _clock(study: StudyUrl) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_a_study_in_postgresql_is_made_and_removed_and_the_servers_clock_is_read
         with postgres_server() as server:
             url = server.new_database()
             found, refused = try_study(url), try_study(url.replace(server.password, "wrong7password"))
-            left = server.execute("SELECT count(*) FROM studies", url.rpartition("/")[2])
+            left = server.execute("SELECT count(*) FROM studies", database=url.rpartition("/")[2])
     except MissingServerError as missing:
         pytest.skip(f"NOT TESTED: {missing}")
     assert found.error is None
@@ -92,6 +93,19 @@ def test_a_store_that_is_another_one_than_the_heads_is_told(tmp_path: Path) -> N
     assert "is another one here than on the head" in (try_store(ours, mark).error or "")
     remove_mark(heads, mark)
     assert "another one" in (try_store(heads, mark).error or "")
+
+
+def test_a_light_client_is_told_what_it_cannot_try_and_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] == "optuna" or name == "autoopt.search.storage"
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    found = remote.tried("here: study", try_study("sqlite:////nowhere/study.db"))
+    assert (found.verdict, found.found) == (Verdict.WARNING, "not tried: optuna is not installed")
+    none = replace(LOOK, engines={})
+    verdicts = [machine.check_engines("here: engines", none, needed=needed).verdict for needed in (False, True)]
+    assert verdicts == [Verdict.OK, Verdict.PROBLEM]
 
 
 def view(name: str, kind: str = "default", *, lane: bool = True, address: str = "127.0.0.1") -> NodeView:
