@@ -30,8 +30,9 @@ TIMELINE = "stages.jsonl"
 # What a stage's parent process has imported already, so that the stage's own process starts at once. Training and measuring have
 # one parent, which lends the lane's cores to a training while nothing is measured; what is measured has no build tool in memory.
 # The first optimizer of a process imports Dynamo, which takes a second.
-_RUNNING = Preload(("numpy", "torch"), ("onnxruntime", "openvino", "torch._dynamo"))
-_BUILDING = Preload(("numpy", "torch", "onnxruntime"), ("onnx", "openvino", "nncf"))
+_OURS = "autoopt.workers.stages.preload"
+_RUNNING = Preload(("numpy", "torch", _OURS), ("onnxruntime", "openvino", "torch._dynamo"))
+_BUILDING = Preload(("numpy", "torch", "onnxruntime", _OURS), ("onnx", "openvino", "nncf"))
 PRELOAD = {Role.TRAINER: _RUNNING, Role.LANE: _RUNNING, Role.BUILDER: _BUILDING, Role.FINISHER: _BUILDING}
 MEMORY_SHARE, DISK_SHARE = 0.8, 0.5
 """What a stage may use of its node's memory, and of what is free on the store's disk: what it takes beyond that, others miss."""
