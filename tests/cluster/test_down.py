@@ -45,10 +45,10 @@ while True:
 """
 
 
-def work(place: Place, address: str, folder: Path, kind: str) -> None:
-    """Let a node of that kind work."""
+def work(place: Place, address: str, folder: Path, kind: str) -> str:
+    """Let a node of that kind work; the job's id."""
     (folder / "job.py").write_text(PROGRAM.format(place=folder, kind=kind))
-    place.ask(address, "/api/jobs/", {"entrypoint": f"python {folder / 'job.py'}"})
+    return str(place.ask(address, "/api/jobs/", {"entrypoint": f"python {folder / 'job.py'}"})["submission_id"])
 
 
 def family(node: dict[str, Any]) -> list[str]:
@@ -79,7 +79,7 @@ def test_a_node_whose_parts_were_killed_leaves_nothing_and_the_others_stay(
     client: TwoNodes, wait: Callable[..., Any], tmp_path: Path
 ) -> None:
     node = client.place.up("--join", client.head["address"], "--hardware", "doomed", "--no-lane", "--share-cores")
-    work(client.place, client.address, tmp_path, "doomed")
+    job = work(client.place, client.address, tmp_path, "doomed")
     wait(lambda: [line for line in family(node) if "zygote" in line])
     for process in psutil.process_iter():
         # All of Ray's; the stage's processes are in sessions of their own.
@@ -91,6 +91,8 @@ def test_a_node_whose_parts_were_killed_leaves_nothing_and_the_others_stay(
     assert not Path(node["folder"]).exists()
     assert {path.stem for path in client.place.records()} == {client.head["id"], client.edge["id"]}
     assert all(family(other) for other in (client.head, client.edge))
+    client.ask(f"/api/jobs/{job}/stop", {})
+    wait(lambda: client.ask(f"/api/jobs/{job}")["status"] == "STOPPED")
 
 
 def test_jobs_end_in_good_order_then_everything_does_and_nothing_else(

@@ -67,19 +67,19 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ],
 )
 def test_a_node_that_cannot_be(
-    home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    home: Path, place: Place, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert message in refused(capsys, "cluster", "up", *arguments, "--temp-dir", "/tmp/ac-refused")
+    assert message in refused(capsys, "cluster", "up", *arguments, "--temp-dir", str(place.clusters))
     assert not (home / ".ray").exists()
 
 
-def test_a_port_that_is_taken(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_taken(home: Path, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
         for option in ("--port", "--dashboard-port"):
-            said = refused(capsys, "cluster", "up", option, str(port), "--temp-dir", "/tmp/ac-refused")
+            said = refused(capsys, "cluster", "up", option, str(port), "--temp-dir", str(place.clusters))
             assert f"port {port} of 127.0.0.1 is taken" in said
             assert option in said
 

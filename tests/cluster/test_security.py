@@ -15,8 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
+from autoopt.cluster import command
 from autoopt.cluster.processes import is_loopback
-from autoopt.testing.clusters import TwoNodes
+from autoopt.cluster.up import up
+from autoopt.cluster.wish import Wish
+from autoopt.errors import ClusterError
+from autoopt.testing.clusters import TwoNodes, free_ports, place_for_clusters
 
 SECRET = "hush7Password"
 
@@ -82,3 +86,18 @@ def test_a_password_is_seen_in_no_command_line_file_or_answer(cluster: TwoNodes,
     assert left.stdout == ""
     for path in ("/api/jobs/", "/api/v0/tasks?detail=1", "/api/v0/actors?detail=1", "/api/v0/runtime_envs?detail=1"):
         assert SECRET not in json.dumps(cluster.ask(path))
+
+
+@pytest.mark.slow
+def test_a_node_that_listens_elsewhere_after_all_is_stopped_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That Ray stays on loopback is documented nowhere; here it does not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(command, "LOOPBACK", {})
+    port, dashboard = free_ports(2)
+    with place_for_clusters(tmp_path) as place:
+        wish = Wish(port=port, dashboard_port=dashboard, temp_dir=place.clusters)
+        with pytest.raises(ClusterError, match=r"Ray listened on .* though it was told to stay on loopback"):
+            up(wish)
+        assert place.records() == []
