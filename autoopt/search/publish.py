@@ -143,16 +143,16 @@ class Publisher:
     def _loop(self) -> None:
         written_at = 0.0
         while not self._ending.wait(TICK_S):
-            self._tell()
             with self._lock:
                 shown = tuple(entry.candidate_id for entry in self._progress.front)
-            if shown and shown != self._front_shown and time.monotonic() - written_at > REPORT_EVERY_S:
-                try:
+            try:
+                self._tell()
+                if shown and shown != self._front_shown and time.monotonic() - written_at > REPORT_EVERY_S:
+                    self._front_shown, written_at = shown, time.monotonic()
                     self._write(complete=False)
-                except (AutooptError, OSError) as error:
-                    # The search is worth more than the report of its middle; the last one is not forgiven.
-                    logger.warning("the report of the best so far could not be written: %s", error)
-                self._front_shown, written_at = shown, time.monotonic()
+            except (AutooptError, OSError) as error:
+                # The search is worth more than what is shown in its middle; the last report is not forgiven.
+                logger.warning("the best so far could not be written: %s", error)
 
     def _tell(self) -> None:
         with self._lock:
