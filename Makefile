@@ -20,7 +20,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: $(STAMP)
-	@sh tools/system_packages.sh dataset-fashion-mnist chromium
+	@sh tools/system_packages.sh dataset-fashion-mnist chromium postgresql
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 test-slow: $(STAMP)

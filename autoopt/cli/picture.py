@@ -42,7 +42,7 @@ class Picture:
         running = _running(self.progress.running, min(MOST_RUNNING, height - len(head) - LEAST_TABLE))
         left = height - len(head) - len(running)
         front = self.progress.front if left >= LEAST_TABLE else ()
-        plotted = left - (1 + min(len(front), FEW_ROWS)) if front else 0
+        plotted = left - (1 + min(len(_listed(self.progress)), FEW_ROWS)) if front else 0
         drawn = _drawn(self.progress, options.max_width, min(plotted, MOST_PLOT), unicode=unicode)
         for line in (*head, *drawn):
             yield _line(line, unicode=unicode)
@@ -84,14 +84,9 @@ def _drawn(progress: Progress, width: int, height: int, *, unicode: bool) -> Seq
     if not progress.front or height < LEAST_HEIGHT + 1:
         return ()
     front = [_point(entry, _BEST if _is_best(entry, progress) else _CONFIG) for entry in progress.front]
-    best, reference = progress.best, progress.reference
-    others = (
-        [_point(best, _BEST)]
-        if best and all(entry.candidate_id != best.candidate_id for entry in progress.front)
-        else []
-    )
-    if reference is not None and all(entry.candidate_id != reference.candidate_id for entry in progress.front):
-        others.append(_point(reference, _REFERENCE))
+    on_front = {entry.candidate_id for entry in progress.front}
+    beside = ((progress.reference, _REFERENCE), (progress.best, _BEST))
+    others = [_point(entry, glyph) for entry, glyph in beside if entry and entry.candidate_id not in on_front]
     lines = plot(front, others, width, height - 1, progress.metric, unicode=unicode)
     marks = f"  {_BEST} recommended  {_CONFIG} on the front  {_REFERENCE} reference; faster to the left"
     return [*lines, marks] if lines else ()
@@ -120,13 +115,20 @@ def _table(progress: Progress, lines: int, *, width: int, unicode: bool) -> Iter
             *(_line(cell, unicode=unicode) for cell in cells), style="bold" if _is_best(entry, progress) else ""
         )
     yield table
-    if len(shown) < len(progress.front):
-        yield _line(f"… and {len(progress.front) - len(shown)} more", unicode=unicode)
+    if len(shown) < len(_listed(progress)):
+        yield _line(f"… and {len(_listed(progress)) - len(shown)} more", unicode=unicode)
+
+
+def _listed(progress: Progress) -> Sequence[FrontEntry]:
+    best = progress.best
+    if best is None or any(_is_best(entry, progress) for entry in progress.front):
+        return progress.front
+    return sorted((*progress.front, best), key=lambda entry: entry.latency_ms)
 
 
 def _shown(progress: Progress, room: int) -> Sequence[FrontEntry]:
-    """As many as there is room for, a line for the others, the best among them."""
-    front = progress.front
+    """As many as there is room for, a line for the others, the best among them, though it may lie off the front."""
+    front = _listed(progress)
     if len(front) <= room:
         return front
     kept = front[: max(1, room - 1)]

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,20 +99,23 @@ def local_cluster(node: Node) -> Iterator[Cluster]:
     before = os.sched_getaffinity(0)
     # Whatever Ray starts inherits this: its servers and our coordinators stay off the lane's cores.
     os.sched_setaffinity(0, node.cores.work)
-    context = ray.init(
-        address="local",
-        resources=node.slots,
-        labels={KIND: node.kind},
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        **_quiet(),
-    )
-    try:
-        yield Cluster(_address(context), own=node)
-    finally:
-        ray.shutdown()
-        os.sched_setaffinity(0, before)
-        os.environ.pop(VARIABLE, None)
+    # Ray makes its files and sockets writable for everybody, so they lie in a folder that is not; its path must be short.
+    with tempfile.TemporaryDirectory(prefix="autoopt-ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        context = ray.init(
+            address="local",
+            resources=node.slots,
+            labels={KIND: node.kind},
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            _temp_dir=str(Path(folder, "ray")),  # which it opens to everybody
+            **_quiet(),
+        )
+        try:
+            yield Cluster(_address(context), own=node)
+        finally:
+            ray.shutdown()
+            os.sched_setaffinity(0, before)
+            os.environ.pop(VARIABLE, None)
 
 
 @contextmanager

@@ -149,8 +149,10 @@ class Groundwork:
             # Whoever uses the cluster must have ended before it does: else Ray ends the process without a word.
             with ThreadPoolExecutor(2) as pool:
                 try:
+                    if self._node is None and self._alone:
+                        self._lay(self._run_there)  # what is built meanwhile would keep it from the node
                     built = self._build_meanwhile(pool)
-                    if self._node is None:
+                    if self._node is None and not self._alone:
                         self._lay(self._run_there)
                     self.reference()
                     if new:
@@ -171,6 +173,11 @@ class Groundwork:
         finally:
             self._over.set()
             thread.join()
+
+    @property
+    def _alone(self) -> bool:
+        """Whether the reference can only be measured while nothing else runs on its node."""
+        return self._setup.hardware_of(self._setup.reference.deployment).exclusive
 
     def _build_meanwhile(self, pool: ThreadPoolExecutor) -> list[Future[None]]:
         """While the reference is measured; what is measured next is then only to be measured."""

@@ -19,6 +19,7 @@ import copy
 import gc
 import logging
 import time
+import weakref
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ from autoopt.search.database import NONCE, OnceStorage, is_databases, refused, t
 from autoopt.search.study_url import StudyUrl
 
 T = TypeVar("T")
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 SAY_EVERY_S = 30.0
 _LOOK_S = 0.2
 
@@ -111,6 +112,7 @@ class PatientStorage(BaseStorage):
         self._storage = storage
         self._patience = patience
         self._numbers: dict[int, int] = {}
+        self._end_connections = weakref.finalize(self, storage.engine.dispose)
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """Optuna's; one that was made by a call whose answer was lost is that study."""
@@ -252,7 +254,7 @@ class PatientStorage(BaseStorage):
     def close(self) -> None:
         """End all connections."""
         self._storage.remove_session()
-        self._storage.engine.dispose()
+        self._end_connections()
 
 
 @contextmanager

@@ -37,7 +37,8 @@ MAX_ATTEMPTS = 3
 MAX_DEATHS = 12
 """The same where it was the search that died. Somebody let it go on each time, and it dies for many reasons (a kill, a power cut)
 that are no candidate's; several are in flight each time, the reference at every early one."""
-_ASKED_AGAIN = 8
+_DRAWS = 3
+"""Who draws what is known three times will do so again: of 335 draws that TPE had repeated, 15 more were new until the eighth."""
 _DRAWN_AGAIN = 200
 
 
@@ -186,7 +187,7 @@ class CandidateStudy:
 
     def _drawn(self, worth: Callable[[Candidate], bool]) -> Proposal | None:
         seen = self._trials.seen
-        for _ in range(_ASKED_AGAIN):
+        for _ in range(_DRAWS):
             candidate = self._advisor.draw()
             if candidate.id not in seen and worth(candidate):
                 return Proposal(candidate, "sampler")

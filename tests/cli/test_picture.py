@@ -136,3 +136,15 @@ def test_what_looks_like_markup_is_shown_as_it_is() -> None:
 
 def test_without_anything_decided_there_is_a_head_and_nothing_else() -> None:
     assert drawn(Progress()) == ["starting: 0 decided", "0 s used"]
+
+
+def test_a_recommended_config_off_the_front_is_drawn_and_listed_in_its_place() -> None:
+    off = entry(5, 11.0, 0.931, "low rank | openvino int8, 1 thread")
+    lines = drawn(replace(PROGRESS, best=off))
+    starred = [line for line in lines if line.startswith("★")]
+    assert len(starred) == 1
+    assert "low rank" in starred[0]
+    assert (
+        lines.index(starred[0]) == next(i for i, line in enumerate(lines) if "11.5×" in line and "ms" not in line) + 1
+    )
+    assert sum("★" in line.partition("│")[2] for line in lines) == 1
