@@ -99,7 +99,7 @@ class Groundwork:
         setup = self._setup
         try:
             for stage in self._unchanged(setup.reference):
-                run(replace(stage, role=Role.LANE) if self._node else stage, setup.reference)
+                run(self._first_of_all(stage), setup.reference)
         except StageError as error:
             if error.kind.transient and self._stopping():
                 return
@@ -108,6 +108,12 @@ class Groundwork:
                 f"The logs are in {self._logs}"
             )
             raise AutooptError(message) from error
+
+    def _first_of_all(self, stage: Stage) -> Stage:
+        """A stage of the reference, which everybody waits for: it is no builder, who gets what others leave over."""
+        if self._node:
+            return replace(stage, role=Role.LANE)
+        return replace(stage, role=Role.FINISHER) if stage.role is Role.BUILDER else stage
 
     def _run_here(self, stage: Stage, _candidate: Candidate | None = None) -> None:
         """In a process of this one's."""

@@ -144,18 +144,20 @@ class Publisher:
     def _loop(self) -> None:
         next_at = 0.0
         while not self._ending.wait(TICK_S):
-            self._tell()
             with self._lock:
                 shown = tuple(entry.candidate_id for entry in self._progress.front)
-            if shown and shown != self._front_shown and time.monotonic() > next_at:
-                began = time.monotonic()
-                try:
+            began = time.monotonic()
+            try:
+                self._tell()
+                if shown and shown != self._front_shown and began > next_at:
+                    self._front_shown = shown
                     self._write(complete=False)
-                except (AutooptError, OSError) as error:
-                    # The search is worth more than the report of its middle; the last one is not forgiven.
-                    logger.warning("the report of the best so far could not be written: %s", error)
-                ended = time.monotonic()
-                self._front_shown, next_at = shown, ended + max(REPORT_EVERY_S, (ended - began) / REPORTING_SHARE)
+                    ended = time.monotonic()
+                    next_at = ended + max(REPORT_EVERY_S, (ended - began) / REPORTING_SHARE)
+            except (AutooptError, OSError) as error:
+                # The search is worth more than what is shown in its middle; the last report is not forgiven.
+                logger.warning("the best so far could not be written: %s", error)
+                next_at = time.monotonic() + REPORT_EVERY_S
 
     def _tell(self) -> None:
         with self._lock:

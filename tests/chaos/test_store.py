@@ -34,13 +34,20 @@ def empty(disk: Path) -> None:
     (disk / "ballast").unlink()
 
 
-def remount(disk: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+def protect(disk: Path) -> None:
+    """What is open may still be written; nothing else."""
+    store = str(disk / "store")
+    subprocess.run(["mount", "--bind", store, store], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", store], check=True)
+
+
+def release(disk: Path) -> None:
+    subprocess.run(["umount", "-l", str(disk / "store")], check=True)
 
 
 FAULTS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None], str]] = {
     "full": (fill, empty, "No space left on device"),
-    "read-only": (lambda disk: remount(disk, "ro"), lambda disk: remount(disk, "rw"), "Read-only file system"),
+    "read-only": (protect, release, "Read-only file system"),
 }
 
 

@@ -176,8 +176,8 @@ def in_browser(dashboard: str, token: str) -> str:
         page.goto(f"{dashboard}/#/jobs")
         page.get_by_role("link", name="01000000").first.click()
         page.get_by_text("Task Table").click()
-        page.get_by_label("Function or Class Name").fill("_run_stage")
-        page.keyboard.press("Enter")
+        page.get_by_role("combobox", name="Function or Class Name").fill("_run_stage")
+        page.get_by_role("option", name="_run_stage").click()
         page.get_by_label("Page Size").fill("100")
         with suppress(Exception):  # the test says what is missing
             page.get_by_text(TRAINS).first.wait_for(timeout=15_000)

@@ -6,8 +6,10 @@ job does not pay for it twice; a transient one is not.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 import socket
 import time
@@ -30,8 +32,9 @@ TIMELINE = "stages.jsonl"
 # What a stage's parent process has imported already, so that the stage's own process starts at once. Training and measuring have
 # one parent, which lends the lane's cores to a training while nothing is measured; what is measured has no build tool in memory.
 # The first optimizer of a process imports Dynamo, which takes a second.
-_RUNNING = Preload(("numpy", "torch"), ("onnxruntime", "openvino", "torch._dynamo"))
-_BUILDING = Preload(("numpy", "torch", "onnxruntime"), ("onnx", "openvino", "nncf"))
+_OURS = "autoopt.workers.stages.preload"
+_RUNNING = Preload(("numpy", "torch", _OURS), ("onnxruntime", "openvino", "torch._dynamo"))
+_BUILDING = Preload(("numpy", "torch", "onnxruntime", _OURS), ("onnx", "openvino", "nncf"))
 PRELOAD = {Role.TRAINER: _RUNNING, Role.LANE: _RUNNING, Role.BUILDER: _BUILDING, Role.FINISHER: _BUILDING}
 MEMORY_SHARE, DISK_SHARE = 0.8, 0.5
 """What a stage may use of its node's memory, and of what is free on the store's disk: what it takes beyond that, others miss."""
@@ -130,10 +133,29 @@ def _cores(role: Role, cores: Cores) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def note(run: StageRun, logs: Path) -> None:
-    """A line a stage that was computed: the job's time line. A short line is appended whole."""
-    if not run.cached:
-        with (logs / TIMELINE).open("a") as file:
-            file.write(json.dumps(to_json(run)) + "\n")
+    """A line a stage that was computed: the job's time line. A short line is appended whole, or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    if run.cached:
+        return
+    path = logs / TIMELINE
+    try:
+        _append(path, json.dumps(to_json(run)).encode() + b"\n")
+    except OSError as error:
+        message = (
+            f"the job's time line {path} cannot be written: {error.strerror}; see that it can, then resume the job"
+        )
+        raise StoreError(message) from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        if file.write(line) != len(line):
+            file.truncate(before)  # the next line must not be glued to half of this one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _parent(key: str, store: Store) -> Path:
