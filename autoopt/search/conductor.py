@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
-from autoopt.errors import AutooptError, StudyError
+from autoopt.errors import AutooptError
 from autoopt.records import Candidate, Failed, Outcome, StageRun
 from autoopt.search.budget import BudgetClock
 from autoopt.search.capacity import Capacity
@@ -212,7 +212,7 @@ class Conductor:
         """A study that cannot be written ends the search, in words: whoever told or asked has no use for the error."""
         try:
             yield
-        except StudyError as error:
+        except AutooptError as error:
             self.abort(error)
 
     def postpone(self, number: int, postponed: Postponed) -> None:
