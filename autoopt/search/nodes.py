@@ -49,12 +49,6 @@ def look_at_nodes() -> dict[str, Seen]:
         JobError: there is no lane, a node does not answer, or two nodes of the same kind differ.
     """
     nodes = [node for node in ray.nodes() if has_lane(node)]
-    if not nodes:
-        message = (
-            "no node of the cluster has a lane to measure on; `autoopt cluster up` starts one, and docs/cluster.md "
-            "has the plain `ray start` line"
-        )
-        raise JobError(message)
     asked = {
         node["NodeID"]: _look.options(
             name=f"look at {node['NodeManagerAddress']}",
@@ -64,14 +58,25 @@ def look_at_nodes() -> dict[str, Seen]:
     }
     kinds: dict[str, list[Seen]] = defaultdict(list)
     for node in nodes:
-        kinds[node["Labels"].get(KIND, "")].append(_answer(node, asked[node["NodeID"]]))
+        seen = _answer(node, asked[node["NodeID"]])
+        if seen is not None:
+            kinds[node["Labels"].get(KIND, "")].append(seen)
+    if not kinds:
+        message = (
+            "no node of the cluster has a lane to measure on; `autoopt cluster up` starts one, and docs/cluster.md "
+            "has the plain `ray start` line"
+        )
+        raise JobError(message)
     return {kind: _the_same(kind, seen) for kind, seen in sorted(kinds.items())}
 
 
-def _answer(node: dict[str, Any], asked: Any) -> Seen:
+def _answer(node: dict[str, Any], asked: Any) -> Seen | None:
+    """None from a node that has died since, which Ray notices late."""
     try:
         hardware, offers = ray.get(asked, timeout=LOOK_LIMIT_S)
     except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError) as error:
+        if not any(each["NodeID"] == node["NodeID"] and each["Alive"] for each in ray.nodes()):
+            return None
         message = (
             f"the node {node['NodeManagerAddress']} did not say what it offers: {type(error).__name__}: {error}. "
             "`autoopt doctor` examines every node"
