@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test test-slow demo clean
+.PHONY: check test test-slow chaos demo clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,postgres]' --group dev
 	touch $@
 
 check: $(STAMP)
@@ -20,11 +20,16 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: $(STAMP)
-	@sh tools/system_packages.sh dataset-fashion-mnist chromium
+	@sh tools/system_packages.sh dataset-fashion-mnist chromium postgresql
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and not gpu and not peer' --timeout 3600
+
+# Half an hour. Its table ends the output; AUTOOPT_CHAOS_RESULTS=results/reference/chaos.json keeps the figures.
+chaos: $(STAMP)
+	@sh tools/system_packages.sh postgresql
+	$(BIN)/python -m pytest tests/chaos -m chaos
 
 demo: $(STAMP)
 	@sh tools/system_packages.sh dataset-fashion-mnist

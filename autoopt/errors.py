@@ -77,6 +77,8 @@ class FailureKind(StrEnum):
     """The stage's process died by a signal."""
     TIMED_OUT = "timed out"
     OUT_OF_MEMORY = "out of memory"
+    OUT_OF_SPACE = "out of space"
+    """It wrote more than a stage may."""
     ERROR = "error"
     """Any other exception."""
     INTERRUPTED = "interrupted"

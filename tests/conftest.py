@@ -9,11 +9,37 @@ from pathlib import Path
 
 import pytest
 
+from autoopt.testing.postgres import MissingServerError, PostgresServer, postgres_server
+
 
 def pytest_configure() -> None:
     """Hear Ctrl-C, and let the processes of the tests hear it: what a shell starts in the background ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests export is not remembered as the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the tests' own. Who stops it starts it again."""
+    try:
+        with postgres_server() as server:
+            yield server
+    except MissingServerError as missing:
+        pytest.skip(f"THE STUDY IN POSTGRESQL IS NOT TESTED: {missing}")
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> str:
+    """The URL of an empty database."""
+    return postgres.new_database()
 
 
 @pytest.fixture

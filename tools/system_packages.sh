@@ -1,11 +1,12 @@
 #!/bin/sh
 # Debian packages that the demo and the tests use, where they can be had: sh tools/system_packages.sh dataset-fashion-mnist chromium
-# Nothing fails without them: the data set is then downloaded, and the report's browser tests are skipped with the reason.
+# Nothing fails without them: the data set is then downloaded, and the tests that use a browser or a database are skipped with the reason.
 set -u
 
 present() {
     case "$1" in
     dataset-fashion-mnist) [ -d /usr/share/datasets/fashion-mnist ] || [ -n "${FASHION_MNIST:-}" ] ;;
+    postgresql) command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }

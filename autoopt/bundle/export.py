@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoopt.bundle import checksums, fresh, manifest, readme
+from autoopt.bundle import checksums, fresh, manifest, own, readme
 from autoopt.bundle.manifest import ARTIFACT, EXPECTED, MANIFEST, README, Manifest
 from autoopt.errors import BundleError
 from autoopt.records import to_json
@@ -47,12 +47,15 @@ def export(config: Config, artifact: Path, task: PreparedTask, out: Path, *, fac
     """
     _check_replaceable(out)
     made = _manifest(config, task, facts)
-    if _is_there(made, out):
+    code = engine_named(config.candidate.deployment.engine).trusted_only
+    if _is_there(made, out) and (own.is_own(out) or not code):
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         staged = Path(folder) / "new"
         _write(staged, made, artifact, task)
+        if code:
+            own.remember(staged)
         _replace(staged, out, Path(folder) / "old")
     return out
 

@@ -20,6 +20,7 @@ import numpy as np
 from autoopt.bundle import checksums, manifest
 from autoopt.bundle.inputs import arrange, batches
 from autoopt.bundle.manifest import ARTIFACT, Manifest
+from autoopt.bundle.own import is_own
 from autoopt.errors import BundleError, StageError
 from autoopt.records import Deployment, Effective, Signature
 from autoopt.workers.engines import engine as engine_named
@@ -99,15 +100,15 @@ def load(path: str | Path, *, threads: int | None = None, trust: bool = False) -
     Args:
         path: the bundle's folder.
         threads: how many threads the engine may use; as it was measured by default.
-        trust: whether code of the bundle may run. Needed for engines whose artifacts are code; say it only for bundles
-            that you or somebody you trust has made.
+        trust: whether code of the bundle may run. Needed for engines whose artifacts are code (pytorch, torchscript, inductor),
+            unless you have exported the bundle yourself on this machine; say it only for what somebody you trust has made.
 
     Raises:
         BundleError: it is no bundle, is damaged, needs an engine that is not usable here, or needs trust.
     """
     folder = Path(path)
     checksums.check(folder)
-    return open_unchecked(folder, threads=threads, trust=trust)
+    return open_unchecked(folder, threads=threads, trust=trust or is_own(folder))
 
 
 def open_unchecked(folder: Path, *, threads: int | None = None, trust: bool = False) -> Model:
@@ -116,8 +117,8 @@ def open_unchecked(folder: Path, *, threads: int | None = None, trust: bool = Fa
     engine = _engine(read, folder)
     if engine.trusted_only and not trust:
         message = (
-            f"the bundle {folder} is one of {engine.name}, whose artifacts are code that runs when they are opened. "
-            "If you trust who made it, say so: autoopt.load(path, trust=True), or `autoopt verify --trust`"
+            f"the bundle {folder} is one of {engine.name}, whose artifacts are code that runs when they are opened, and you have "
+            "not exported it on this machine. If you trust who made it, say so: autoopt.load(path, trust=True), or `autoopt verify --trust`"
         )
         raise BundleError(message)
     deployment = _deployment(read, engine, threads)

@@ -24,7 +24,7 @@ A trained network with the way it is served, made by autoopt {manifest.autoopt} 
     model = autoopt.load("path/of/this/folder"{trust})
     outputs = model(inputs)        # {_structure(manifest.signature)}
 
-Any number of samples goes; they are served {served.batch} at a time, on {served.threads} thread{_plural(served.threads)} (`threads=` changes that).
+{_code(manifest)}Any number of samples goes; they are served {served.batch} at a time, on {served.threads} thread{_plural(served.threads)} (`threads=` changes that).
 
 `autoopt verify path/of/this/folder{flag}` says whether it is whole, whether it still gives the outputs that were recorded, and
 whether it is as fast on your machine as it was where it was measured.
@@ -45,6 +45,16 @@ Intervals are 95 %. The speed-up is against {manifest.reference}, timed in turn 
 | `{EXPECTED}/` | samples, and the outputs that they gave where it was exported |
 | `{SUMS}` | `sha256sum -c {SUMS}` tells whether it is whole |
 """
+
+
+def _code(manifest: Manifest) -> str:
+    """What `trust` is about."""
+    if not manifest.imports:
+        return ""
+    return (
+        f"An artifact of {manifest.deployment.engine} is code, which runs when it is loaded: hence `trust=True`, wherever this "
+        "was not exported by the same user on the same machine.\n\n"
+    )
 
 
 def _plural(count: int) -> str:

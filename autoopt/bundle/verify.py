@@ -8,6 +8,7 @@ from pathlib import Path
 from autoopt.bundle import checksums, fresh, manifest
 from autoopt.bundle.fresh import Examination
 from autoopt.bundle.manifest import Manifest
+from autoopt.bundle.own import is_own
 from autoopt.records import Environment, Estimate
 from autoopt.records import environment as environments
 
@@ -59,7 +60,7 @@ def verify(path: str | Path, *, trust: bool = False, limit_s: float = fresh.LIMI
     folder = Path(path)
     files = checksums.check(folder)
     promise = manifest.read(folder)
-    found = fresh.examine(folder, trust=trust, limit_s=limit_s)
+    found = fresh.examine(folder, trust=trust or is_own(folder), limit_s=limit_s)
     here = environments.current()
     unlike = _unlike(here, promise)
     batch = promise.deployment.batch

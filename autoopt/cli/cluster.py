@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json, print_table
+from autoopt.cli.searching import ADDRESS
 from autoopt.errors import ClusterError
 from autoopt.records.hardware import DEFAULT
 
@@ -26,7 +28,9 @@ def add(commands: Any) -> None:
     _add_down(verbs)
     status = verbs.add_parser("status", help="the nodes of a cluster, and the jobs that run there")
     status.add_argument(
-        "--address", metavar="URL", help="of the cluster's dashboard; by default, of the head that was started here"
+        "--address",
+        metavar="URL",
+        help=f"of the cluster's dashboard (default: ${ADDRESS}, else of the head that was started here)",
     )
     _add_common(status)
     status.set_defaults(run=_status)
@@ -42,6 +46,9 @@ def _add_up(verbs: Any) -> None:
     up.add_argument("--cores", metavar="LIST", help="its cores, as 0-3,8; all that this process may use by default")
     up.add_argument(
         "--lane-cores", metavar="N", type=int, help="how many of them are kept for measuring; half of them by default"
+    )
+    up.add_argument(
+        "--share-cores", action="store_true", help="take cores that another node here has, too, though figures suffer"
     )
     up.add_argument("--no-lane", action="store_true", help="measure nothing on this node")
     up.add_argument(
@@ -72,13 +79,19 @@ def _add_down(verbs: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="check this machine, a cluster, a store, a study, and say what to mend")
     doctor.add_argument(
-        "--address", metavar="URL", help="of a cluster's dashboard; without it, this machine alone is checked"
+        "--address",
+        metavar="URL",
+        help=f"of a cluster's dashboard (default: ${ADDRESS}, else this machine alone is checked)",
     )
     doctor.add_argument(
-        "--store", metavar="URL", help="of an artifact store: written, read and removed from, here and on every node"
+        "--store",
+        metavar="URL",
+        help="of an artifact store, tried from here and from every node (default: $AUTOOPT_STORE)",
     )
     doctor.add_argument(
-        "--study", metavar="URL", help="of a study's database: connected to from here and from the head"
+        "--study",
+        metavar="URL",
+        help="of a study's database, tried from here and from the head (default: $AUTOOPT_STUDY)",
     )
     _add_common(doctor)
     doctor.set_defaults(run=_doctor)
@@ -97,6 +110,7 @@ def _up(given: argparse.Namespace) -> int:
         join=given.join,
         kind=given.hardware,
         cores=None if given.cores is None else cores.parse(given.cores),
+        share_cores=given.share_cores,
         lane_cores=given.lane_cores,
         measures=not given.no_lane,
         trainers=given.trainers,
@@ -119,6 +133,7 @@ def _up(given: argparse.Namespace) -> int:
 
 def _started(record: Started, listens: str) -> str:
     from autoopt.cluster import cores
+    from autoopt.cluster.processes import is_loopback
 
     lane = f"cores {cores.shown(record.lane)} measure, {cores.shown(record.work)} work"
     lines = [
@@ -129,7 +144,7 @@ def _started(record: Started, listens: str) -> str:
     if record.head:
         lines += [
             f"  address    {record.dashboard} (for jobs: --address; for browsers, which ask for the token)",
-            f"  to join    autoopt cluster up --join {record.address}",
+            f"  to join    autoopt cluster up --join {record.address}{'' if is_loopback(record.host) else ' --host ITS_ADDRESS'}",
         ]
     return "\n".join(lines)
 
@@ -154,7 +169,7 @@ def _down(given: argparse.Namespace) -> int:
 def _status(given: argparse.Namespace) -> int:
     from autoopt.cluster.nodes import jobs, nodes
 
-    address = given.address or _own_head(given.temp_dir)
+    address = given.address or os.environ.get(ADDRESS) or _own_head(given.temp_dir)
     there, running = nodes(address), [job for job in jobs(address) if job.runs]
     if given.json:
         print_json({"address": address, "nodes": there, "jobs": running})
@@ -183,7 +198,7 @@ def _own_head(temp_dir: Path | None) -> str:
 
 def _node_row(node: NodeView) -> tuple[str, ...]:
     name = node.name or node.id[:6]
-    engines = ", ".join(f"{engine} {version}" for engine, version in node.engines.items()) or "no engine named"
+    engines = ", ".join(f"{engine} {version}" for engine, version in sorted(node.engines.items())) or "no engine named"
     return (
         f"{name}{' (head)' if node.head else ''}",
         node.kind,
@@ -213,8 +228,15 @@ def _job_row(job: JobView) -> tuple[str, ...]:
 
 def _doctor(given: argparse.Namespace) -> int:
     from autoopt.cluster.doctor import examine
+    from autoopt.search.study_url import JOURNAL, VARIABLE
 
-    checks = examine(given.address, given.store, given.study, given.temp_dir)
+    study = given.study or os.environ.get(VARIABLE)
+    checks = examine(
+        given.address or os.environ.get(ADDRESS),
+        given.store or os.environ.get("AUTOOPT_STORE"),
+        None if study == JOURNAL else study,
+        given.temp_dir,
+    )
     sound = all(check.verdict != "problem" for check in checks)
     if given.json:
         print_json({"ok": sound, "checks": checks})
@@ -224,4 +246,4 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _check_row(check: Check) -> tuple[str, ...]:
-    return (check.what, check.verdict, f"{check.found}{f'. {check.remedy}' if check.remedy else ''}")
+    return (check.what, check.verdict, f"{check.found}{f' → {check.remedy}' if check.remedy else ''}")

@@ -16,9 +16,10 @@ from importlib import metadata
 from typing import Any
 
 from autoopt.cluster.token import token
-from autoopt.cluster.wish import DASHBOARD_PORT
 from autoopt.errors import ClusterError
 
+DASHBOARD_PORT = 8265
+"""Ray's usual one."""
 ANSWER_S = 10.0
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 _ADDRESS = re.compile(r"(?:(https?)://)?([\w.-]+|\[[0-9a-fA-F:]+\])(?::(\d{1,5}))?/?")

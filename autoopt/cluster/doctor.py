@@ -39,7 +39,7 @@ def examine(
 
 
 def _checks(address: str | None, store: str | None, study: str | None, temp_dir: Path | None) -> Iterator[Check]:
-    yield from _here()
+    yield from _here(client=address is not None)
     yield from _started_here(temp_dir)
     if store is not None:
         yield remote.tried(f"{HERE}: store", stores.try_store(store))
@@ -49,10 +49,10 @@ def _checks(address: str | None, store: str | None, study: str | None, temp_dir:
         yield from _cluster(address, store, study)
 
 
-def _here() -> Iterator[Check]:
+def _here(*, client: bool) -> Iterator[Check]:
     yield machine.check_packages(f"{HERE}: packages", joining.here())
     try:
-        yield machine.check_engines(f"{HERE}: engines", look())
+        yield machine.check_engines(f"{HERE}: engines", look(), needed=not client)
     except ClusterError as error:
         yield problem(f"{HERE}: engines", str(error))
     yield machine.check_compiler()

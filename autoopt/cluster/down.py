@@ -14,7 +14,7 @@ import psutil
 from autoopt.cluster import started
 from autoopt.cluster.access import ask
 from autoopt.cluster.nodes import RUNNING
-from autoopt.cluster.processes import HEAD_SERVER, RAYLET, is_alive, named, processes_of
+from autoopt.cluster.processes import HEAD_SERVER, RAYLET, is_alive, is_up, named, processes_of
 from autoopt.cluster.started import Started
 from autoopt.errors import ClusterError
 
@@ -57,8 +57,8 @@ def end(record: Started, folder: Path) -> None:
     Raises:
         ClusterError: a process cannot be ended.
     """
-    if record.head:
-        _end_jobs(record)
+    if record.head and is_up(record):
+        _end_jobs(record)  # else somebody else's head may answer at its address
     for names in ((RAYLET,), (), (HEAD_SERVER,)):
         # The raylet takes leave of the head and ends its workers; the head's server goes last, for all others ask it.
         _end_politely(record, names)
@@ -87,9 +87,8 @@ def _jobs(record: Started) -> list[str]:
 
 def _end_politely(record: Started, names: Sequence[str]) -> None:
     there = processes_of(record)
-    chosen = (
-        named(there, *names) if names else [process for process in there if process not in named(there, HEAD_SERVER)]
-    )
+    last = named(there, HEAD_SERVER)
+    chosen = named(there, *names) if names else [process for process in there if process not in last]
     for process in chosen:
         _send(process, signal.SIGTERM)
     _await(chosen, POLITE_S)
@@ -125,6 +124,7 @@ def _keep_logs(record: Started, folder: Path) -> None:
     kept = folder / "logs"
     kept.mkdir(mode=0o700, exist_ok=True)
     for logs in Path(record.folder).glob("session_2*/logs"):
+        shutil.rmtree(kept / record.id, ignore_errors=True)  # of a node that was started twice, and stopped
         logs.rename(kept / record.id)
     old = sorted(kept.iterdir(), key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]
     for path in old:

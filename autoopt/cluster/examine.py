@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from autoopt.cluster.host import Host, host_here
 from autoopt.cluster.joining import Versions, here
 from autoopt.cluster.look import Look, look
-from autoopt.cluster.stores import Answer, try_store, try_study
+from autoopt.cluster.stores import Answer, leave_mark, remove_mark, try_store, try_study
 from autoopt.errors import AutooptError
 from autoopt.records import from_json, to_json
 from autoopt.workers.node import Node
@@ -89,7 +90,26 @@ def _ask_nodes(order: Order) -> dict[str, NodeAnswer]:
     ray.init(address="auto", log_to_driver=False)
     ends = time.monotonic() + order.patience_s
     there = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    asked = {node: _on(node, _examine).remote(order.store) for node in there}
+    with _marked(order.store) as mark:
+        return _answers({node: _on(node, _examine).remote(order.store, mark) for node in there}, ends)
+
+
+@contextmanager
+def _marked(store: str | None) -> Iterator[str | None]:
+    """A file in the store that every node must see; none where the store does not work from here."""
+    if store is None or try_store(store).error is not None:
+        yield None
+        return
+    mark = leave_mark(store)
+    try:
+        yield mark
+    finally:
+        remove_mark(store, mark)
+
+
+def _answers(asked: Mapping[str, Any], ends: float) -> dict[str, NodeAnswer]:
+    import ray
+
     found = {}
     for node, answer in asked.items():
         try:
@@ -137,7 +157,7 @@ def _now() -> float:
     return time.time()
 
 
-def _examine(store: str | None) -> Any:
+def _examine(store: str | None, mark: str | None) -> Any:
     """On each node."""
     seen, trouble = None, ""
     try:
@@ -145,7 +165,7 @@ def _examine(store: str | None) -> Any:
     except AutooptError as error:
         trouble = str(error)
     host = host_here(Node.here(), rays=True)
-    return to_json(Examined(here(), host, seen, trouble, None if store is None else try_store(store)))
+    return to_json(Examined(here(), host, seen, trouble, None if store is None else try_store(store, mark)))
 
 
 if __name__ == "__main__":

@@ -133,7 +133,8 @@ def seen() -> Look:
 
 def _gpu() -> str | None:
     with contextlib.suppress(ImportError, OSError, RuntimeError):
-        torch = sys.modules.get("torch") or __import__("torch")
+        import torch
+
         if torch.cuda.is_available():
             return str(torch.cuda.get_device_name(0))
     return None

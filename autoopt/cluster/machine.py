@@ -20,10 +20,12 @@ def check_packages(where: str, versions: Versions) -> Check:
     return ok(where, f"autoopt {versions.autoopt}, Ray {versions.ray}, Python {versions.python}")
 
 
-def check_engines(where: str, found: Look) -> Check:
-    """Which engines can be used."""
+def check_engines(where: str, found: Look, *, needed: bool = True) -> Check:
+    """Which engines can be used; a client's machine needs none."""
     there = ", ".join(f"{name} {version}" for name, version in found.engines.items())
     missing = "; ".join(f"{name}: {why}" for name, why in found.refused.items())
+    if not there and not needed:
+        return ok(where, "none, and a client needs none")
     if not there:
         return problem(where, f"no engine can be used ({missing})", _INSTALL)
     return ok(

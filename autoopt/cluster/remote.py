@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -67,16 +66,12 @@ def examined(address: str, store: str | None, study: str | None, patience_s: flo
         logging.getLogger(name).setLevel(logging.WARNING)  # they tell of each upload
     client = JobSubmissionClient(address)
     job = _submit(client, Order(store, study, patience_s, secrets.token_hex(8)))
-    try:
-        status = _await_end(client, job, START_S + patience_s)
-        printed = client.get_job_logs(job)
-        told = next((line.removeprefix(MARK) for line in printed.splitlines() if line.startswith(MARK)), None)
-        if status != JobStatus.SUCCEEDED or told is None:
-            raise ClusterError(_why(printed, client.get_job_info(job).message))
-        return from_json(Examination, json.loads(told))
-    finally:
-        with contextlib.suppress(RuntimeError):  # one that does not end
-            client.delete_job(job)
+    status = _await_end(client, job, START_S + patience_s)
+    printed = client.get_job_logs(job)
+    told = next((line.removeprefix(MARK) for line in printed.splitlines() if line.startswith(MARK)), None)
+    if status != JobStatus.SUCCEEDED or told is None:
+        raise ClusterError(_why(printed, client.get_job_info(job).message))
+    return from_json(Examination, json.loads(told))
 
 
 def _submit(client: JobSubmissionClient, order: Order) -> str:
@@ -175,9 +170,8 @@ def _minor(python: str) -> str:
 def _listeners(where: str, view: NodeView, said: Examined) -> Check:
     if not said.host.listens:
         return ok(where, "loopback only")
-    told = ", ".join(
-        "all interfaces" if ip_address(address).is_unspecified else address for address in said.host.listens
-    )
+    words = ("all interfaces" if ip_address(address).is_unspecified else address for address in said.host.listens)
+    told = ", ".join(dict.fromkeys(words))
     if is_loopback(view.address):
         return problem(where, told, "the node was to stay on loopback: stop it, and start it with `autoopt cluster up`")
     return warning(where, told, "without TLS: let only a private network reach it")
@@ -233,6 +227,8 @@ def tried(where: str, answer: Answer) -> Check:
     """How a store or a study answered."""
     if answer.error is not None:
         return problem(where, answer.error)
+    if answer.missing:
+        return warning(where, f"not tried: {answer.missing} is not installed", "pip install 'autoopt[search]'")
     if answer.clock_s is not None and abs(answer.clock_s) > CLOCK_S:
         return check_clock(where, answer.clock_s, "the machine's that asked")
     return ok(where, f"works ({answer.took_s:.1f} s)")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-_CONNECT_S = 10
+from autoopt.errors import AutooptError
+
+if TYPE_CHECKING:
+    from autoopt.search.study_url import StudyUrl
+
+CONNECT_S = 10
 
 
 @dataclass(frozen=True)
@@ -18,70 +23,84 @@ class Answer:
     error: str | None
     """Why it cannot be used, with what to do; None where it can."""
     took_s: float
+    missing: str = ""
+    """What is not installed here, so that it could not be tried."""
     clock_s: float | None = None
     """How far a database's clock is ahead of this machine's, in seconds; None where it has none of its own."""
 
 
-def shown(where: str) -> str:
-    """The address as it may be shown."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
+def try_store(where: str, mark: str | None = None) -> Answer:
+    """Write, read and remove a small file in a store.
 
-    try:
-        return make_url(where).render_as_string(hide_password=True) if "://" in where else where
-    except (ArgumentError, ValueError):
-        return f"{where.partition('://')[0]}://***"
+    Args:
+        where: a path or a URL.
+        mark: a file that somebody else has left there, who is to see the same store.
+    """
+    from autoopt.workers.store import check_store, masked, open_store
+
+    def attempt() -> None:
+        check_store(where)
+        if mark is not None and open_store(where).files.read(mark) is None:
+            message = f"the store {masked(where)} is another one here than on the head; give a folder that all nodes share, or a URL"
+            raise AutooptError(message)
+
+    return _answer(attempt)
 
 
-def try_store(where: str) -> Answer:
-    """Write, read and remove a small file in a store."""
-    begun = time.monotonic()
-    error = None
-    try:
-        folder = Path(where).expanduser()
-        name = folder / f"check-{uuid.uuid4().hex}"
-        folder.mkdir(parents=True, exist_ok=True)
-        name.write_text("written by autoopt doctor; may be removed")
-        name.read_text()
-        name.unlink()
-    except OSError as failure:
-        error = f"the store {shown(where)} cannot be used: {failure.strerror}"
-    return Answer(error, time.monotonic() - begun)
+def leave_mark(where: str) -> str:
+    """Leave a small file in a store that works; its name."""
+    from autoopt.workers.store import open_store
+
+    mark = f"check-{uuid.uuid4().hex}"
+    open_store(where).files.write(mark, b"left by autoopt doctor; may be removed")
+    return mark
+
+
+def remove_mark(where: str, mark: str) -> None:
+    """Remove it."""
+    from autoopt.workers.store import open_store
+
+    open_store(where).files.remove(mark)
 
 
 def try_study(where: str) -> Answer:
-    """Connect to a study's database, make a study there and remove it, and ask for the server's clock."""
-    import optuna
-    from optuna.exceptions import StorageInternalError
-    from optuna.storages import RDBStorage
-    from optuna.study import StudyDirection
-    from sqlalchemy.exc import SQLAlchemyError
+    """Make a study in a database and remove it, as a job does first; then ask for the server's clock."""
+    clocks: list[float] = []
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    def attempt() -> None:
+        from autoopt.search.storage import begin_study, discard_study
+        from autoopt.search.study_url import POSTGRES, parse_study
+
+        study, job = parse_study(where), f"doctor-{uuid.uuid4().hex}"
+        begin_study(study, job)
+        discard_study(study, job)
+        if study.scheme == POSTGRES:
+            clocks.append(_clock(study))
+
+    answer = _answer(attempt)
+    return replace(answer, clock_s=clocks[0] if clocks else None)
+
+
+def _answer(attempt: Callable[[], None]) -> Answer:
     begun = time.monotonic()
-    clock_s = None
+    error, missing = None, ""
     try:
-        storage = RDBStorage(where, _settings(where))
-        made = storage.create_new_study([StudyDirection.MAXIMIZE], f"autoopt-doctor-{uuid.uuid4().hex}")
-        storage.delete_study(made)
-        clock_s = _clock(storage.engine)
-        storage.engine.dispose()
-    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
-        said = str(getattr(error.__cause__ or error, "orig", None) or error).strip().splitlines()[0]
-        return Answer(f"the study {shown(where)} cannot be used: {said}", time.monotonic() - begun)
-    return Answer(None, time.monotonic() - begun, clock_s)
+        attempt()
+    except AutooptError as refusal:
+        error = str(refusal)
+    except ModuleNotFoundError as absent:  # a light client's
+        missing = absent.name or str(absent)
+    return Answer(error, time.monotonic() - begun, missing)
 
 
-def _settings(where: str) -> dict[str, Any]:
-    return {"connect_args": {"connect_timeout": _CONNECT_S}} if where.startswith("postgresql") else {}
+def _clock(study: StudyUrl) -> float:
+    from sqlalchemy import create_engine, text
 
-
-def _clock(engine: Any) -> float | None:
-    from sqlalchemy import text
-
-    if engine.dialect.name != "postgresql":
-        return None
-    with engine.connect() as connection:
-        sent = time.time()
-        theirs = float(connection.execute(text("select extract(epoch from clock_timestamp())")).scalar_one())
-        return theirs - (sent + time.time()) / 2
+    engine = create_engine(study.full, connect_args={"connect_timeout": CONNECT_S})
+    try:
+        with engine.connect() as connection:
+            sent = time.time()
+            theirs = float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+            return theirs - (sent + time.time()) / 2
+    finally:
+        engine.dispose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import time
 from dataclasses import replace
@@ -21,7 +22,12 @@ from autoopt.workers.node import Node
 
 START_S = 120.0
 LOG = "start.log"
+_SLOW = "timed out during startup"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class _SlowMachineError(ClusterError):
+    """Ray gives its own processes half a minute, which is too short on a machine that is busy; the second time they are at hand."""
 
 
 def up(wish: Wish) -> Started:
@@ -34,19 +40,23 @@ def up(wish: Wish) -> Started:
     folder = started.clusters_folder(wish.temp_dir)
     with started.alone(folder):
         record = _planned(wish, node, host, folder)
-        _check_cores(record, folder)
+        if not wish.share_cores:
+            _check_cores(record, folder)
         if wish.join is None:
             check_ports(wish, host)
         require_token(make=wish.join is None)
         if wish.join is not None:
             joining.check_joinable(record.address)
         command = command_of(wish, node, record, remembered_look(folder))
-        started.write(record, folder)
-        try:
-            return _start(command, record, folder)
-        except BaseException:
-            down.end(record, folder)
-            raise
+        for is_last in (False, True):
+            started.write(record, folder)
+            try:
+                return _start(command, record, folder)
+            except BaseException as error:
+                down.end(record, folder)
+                if is_last or not isinstance(error, _SlowMachineError):
+                    raise
+    raise AssertionError
 
 
 def shown(wish: Wish) -> str:
@@ -58,9 +68,9 @@ def shown(wish: Wish) -> str:
     node, host = node_of(wish), host_of(wish)
     folder = started.clusters_folder(wish.temp_dir)
     record = _planned(wish, node, host, folder)
-    return (
-        f"mkdir --parents --mode 700 {record.folder}\n{command_of(wish, node, record, remembered_look(folder)).shell()}"
-    )
+    # Ray opens its own folder to everybody, so the one above is closed.
+    closed = f"install --directory --mode 700 {shlex.quote(str(folder))}"
+    return f"{closed}\n{command_of(wish, node, record, remembered_look(folder)).shell()}"
 
 
 def reach(record: Started) -> str:
@@ -99,7 +109,7 @@ def _check_cores(record: Started, folder: Path) -> None:
         if shared and processes_of(other):
             message = (
                 f"core {cores.shown(sorted(shared))} would be shared with the node {other.id}, which was started here and runs, and a lane's "
-                f"cores are its own; give others (--cores), or stop it: autoopt cluster down --node {other.id}"
+                f"cores are its own; give others (--cores), stop it (autoopt cluster down --node {other.id}), or say --share-cores where no figure matters"
             )
             raise ClusterError(message)
 
@@ -118,7 +128,8 @@ def _start(command: Command, record: Started, folder: Path) -> Started:
             process.wait()
             code = -1
     if code or not is_up(record):
-        raise ClusterError(_why(own / LOG, code))
+        why = _why(own / LOG, code)
+        raise _SlowMachineError(why) if _SLOW in why else ClusterError(why)
     _check_listeners(record)
     return record
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import psutil
 
 from autoopt.cluster import cores
+from autoopt.cluster.access import DASHBOARD_PORT
 from autoopt.cluster.hook import LOOPBACK
 from autoopt.cluster.processes import is_loopback
 from autoopt.errors import ClusterError
 from autoopt.records.hardware import DEFAULT, DEVICES, is_kind
 from autoopt.workers.node import Cores, Node, share_cores
 
-PORT, DASHBOARD_PORT = 6379, 8265
+PORT = 6379
+"""Ray's usual one."""
 _PORTS = range(1024, 65536)
 
 
@@ -30,6 +32,8 @@ class Wish:
     """Of hardware."""
     cores: tuple[int, ...] | None = None
     """Of the node; None: all that this process may use."""
+    share_cores: bool = False
+    """Whether other nodes of this machine may have the same ones, though their measurements disturb each other then."""
     lane_cores: int | None = None
     """How many of them only measure; None: half."""
     measures: bool = True

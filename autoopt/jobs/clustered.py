@@ -7,6 +7,7 @@ torch, no study. A cluster forgets its jobs when its head is restarted; the stor
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -64,8 +65,9 @@ class ClusterJob(Job):
 
     @property
     def reference(self) -> str:
-        """What the shell takes."""
-        return f"{self.name} --address {self.gateway.address}"
+        """What the shell takes, also once the cluster has forgotten where the store is."""
+        store = None if self.given_store is None or has_secret(self.given_store) else self.given_store
+        return f"{self.name} --address {self.gateway.address}" + (f" --store {shlex.quote(store)}" if store else "")
 
     @property
     def log_place(self) -> str:
@@ -97,7 +99,8 @@ class ClusterJob(Job):
         state = None if stored is None else from_json(JobState, json.loads(stored))
         latest = attempts[-1] if attempts else None
         seen = observed(state, latest, readable=self._store is not None)
-        if latest is not None and seen.status is JobStatus.FAILED and not (state and state.attempt == latest.id):
+        told = state is not None and latest is not None and state.attempt == latest.id and state.status.ended
+        if latest is not None and seen.status is JobStatus.FAILED and not told:
             return replace(seen, message=self._last_words(latest))
         return seen
 
@@ -305,8 +308,9 @@ def observed(state: JobState | None, latest: Attempt | None, *, readable: bool) 
         return replace(before, status=JobStatus.CANCELLED) if stopped else before
     if latest.stopped:
         return replace(before, status=JobStatus.CANCELLED, message="cancelled; it can be resumed")
-    if mine:
-        return replace(before, status=JobStatus.INTERRUPTED, message=f"its driver is gone ({latest.message})")
+    code = latest.exit_code
+    if (mine and code is None) or (code or 0) < 0:
+        return replace(before, status=JobStatus.INTERRUPTED, message=f"its driver is gone ({latest.why})")
     done = latest.status == "SUCCEEDED"
     return replace(before, status=JobStatus.DONE if done else JobStatus.FAILED, message="" if done else latest.message)
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -105,7 +105,8 @@ def _folder_of(name: str, store: Store) -> Iterator[tuple[JobFolder, Any]]:
     """The job's folder, and what keeps the store informed of it."""
     home = f"jobs/{name}"
     if isinstance(store, LocalStore):
-        yield JobFolder(store.root / home), _nothing()
+        with store.errors():
+            yield JobFolder(store.root / home), _nothing()
         return
     state = Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "autoopt"
     folder = JobFolder(state / home)
@@ -132,7 +133,8 @@ def _tee(folder: JobFolder) -> Iterator[None]:
     def copy() -> None:
         with os.fdopen(reader, "rb", buffering=0) as source, folder.log_path.open("ab", buffering=0) as file:
             while data := source.read(1 << 16):
-                file.write(data)
+                with suppress(OSError):  # a full disk must not stop who prints
+                    file.write(data)
                 os.write(kept[0], data)
 
     thread = threading.Thread(target=copy, name="log", daemon=True)

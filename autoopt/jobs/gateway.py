@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +21,7 @@ T = TypeVar("T")
 
 # What an attempt's metadata say.
 JOB, ATTEMPT, VERSION, STORE = "autoopt_job", "autoopt_attempt", "autoopt_version", "autoopt_store"
+_EXIT = re.compile(r"entrypoint command failed with exit code (-?\d+)")
 _LIVE = frozenset({"PENDING", "RUNNING"})
 
 
@@ -42,9 +45,30 @@ class Attempt:
         return self.status in _LIVE
 
     @property
+    def exit_code(self) -> int | None:
+        """Of its process, negative where a signal ended it; None where Ray does not say."""
+        found = _EXIT.search(self.message)
+        return int(found[1]) if found else None
+
+    @property
+    def why(self) -> str:
+        """Why it ended, in a few words: Ray's own message goes on with the end of the log."""
+        code = self.exit_code
+        if code is not None and code < 0:
+            return f"killed by {_signal_name(-code)}"
+        return next((line.strip() for line in self.message.splitlines() if line.strip()), "Ray does not say why")[:200]
+
+    @property
     def stopped(self) -> bool:
         """Whether somebody stopped it."""
         return self.status == "STOPPED"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Gateway:
@@ -126,12 +150,12 @@ def reach(address: str) -> Gateway:
         JobError: Ray's client is not installed here.
     """
     head = access.reach(address)
-    # It tells on the terminal what it packs and sends.
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
-    logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
     try:
         from ray.job_submission import JobSubmissionClient
 
+        # It tells on the terminal what it packs and sends, and says so when it is imported.
+        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+        logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
         client = JobSubmissionClient(head.address)
     except ImportError as error:
         message = f'jobs on a cluster need Ray\'s client: pip install "autoopt[client]" ({error})'

@@ -14,14 +14,16 @@ from autoopt.errors import JobError
 from autoopt.jobfolder import JobFolder, JobStatus, ProcessMark
 from autoopt.jobs import execute
 from autoopt.search.study_url import VARIABLE, StudyUrl
+from autoopt.workers.store.opening import STORE
 
 
-def start(folder: JobFolder, study: StudyUrl | None = None) -> None:
+def start(folder: JobFolder, study: StudyUrl | None = None, store: str | None = None) -> None:
     """Start the job's process; returns as soon as it exists. What it prints goes to the job's log.
 
     Args:
         folder: the job's.
         study: its study's database, with the password; None where it is in the folder.
+        store: its store, where its address has a password; None where the job's files have all of it.
 
     Raises:
         JobError: the system starts no further process.
@@ -36,7 +38,7 @@ def start(folder: JobFolder, study: StudyUrl | None = None) -> None:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=_environment(study),
+                env=_environment(study, store),
             )
     except OSError as error:
         folder.update(status=JobStatus.FAILED, message=f"its process could not be started: {error}")
@@ -49,10 +51,11 @@ def start(folder: JobFolder, study: StudyUrl | None = None) -> None:
     threading.Thread(target=process.wait, name=f"job {folder.path.name}", daemon=True).start()
 
 
-def _environment(study: StudyUrl | None) -> dict[str, str]:
+def _environment(study: StudyUrl | None, store: str | None) -> dict[str, str]:
     """Ours, with this job's study and nobody else's."""
     inherited = {name: value for name, value in interpreter.environment().items() if name != VARIABLE}
-    return inherited | {"PYTHONUNBUFFERED": "1"} | ({} if study is None else {VARIABLE: study.full})
+    known = {VARIABLE: study and study.full, STORE: store}
+    return inherited | {"PYTHONUNBUFFERED": "1"} | {name: value for name, value in known.items() if value}
 
 
 def _introduce(folder: JobFolder, pid: int) -> None:

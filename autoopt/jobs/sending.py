@@ -19,7 +19,7 @@ from autoopt.jobs.specify import new_spec
 from autoopt.search.study_url import StudyUrl
 from autoopt.space import parse_space
 from autoopt.space.kinds import missing_kinds, no_such_hardware
-from autoopt.workers.store import default_store, masked
+from autoopt.workers.store import default_store, full_address
 
 if TYPE_CHECKING:
     from autoopt.task import LoadedTask, Task
@@ -47,8 +47,7 @@ def send(
     asked = {**asked, "address": gateway.address, "store": asked.get("store") or default_store()}
     spec, loaded = new_spec(task, space, budget, name=name, asked=asked, import_task=False)
     _check_nodes(nodes(gateway.address), spec)
-    assert spec.store is not None, "it has just been given"
-    store, pickle = spec.store, None
+    store, pickle = full_address(asked["store"]), None
     study: StudyUrl | None = asked.get("study")
     check_study(study, store)
     if loaded is not None and loaded.ref is None:
@@ -58,7 +57,6 @@ def send(
         file, _, attribute = spec.task.rpartition(":")
         folder = _folder(code) if code is not None else Path(file).parent
         spec = replace(spec, task=f"{_inside(Path(file), folder)}:{attribute}")
-    spec = replace(spec, store=masked(store))
     job = ClusterJob(gateway, spec.name, store, Path(results))
     job.submit(spec, folder, study, pickle, extras)
     return job

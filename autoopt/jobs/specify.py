@@ -82,11 +82,13 @@ def new_spec(
         UserError: the task, the space or the budget cannot be used.
     """
     from autoopt.search.budget import parse_budget
+    from autoopt.workers.store import masked
 
     allowed = parse_budget(budget)
     file = _space(space, asked.get("scenario"), asked.get("hardware"))
     reference, loaded = _task(task, import_task=import_task)
     study: StudyUrl | None = asked.get("study")
+    store = _store(asked.get("store"))
     options = dict(asked.get("options", {}))
     if loaded is not None and loaded.ref is None:
         options["imports"] = to_json(loaded.imports)
@@ -98,7 +100,7 @@ def new_spec(
         budget=budget if isinstance(budget, str) else str(allowed),
         scenario=asked.get("scenario"),
         seed=asked.get("seed", 0),
-        store=_store(asked.get("store")),
+        store=masked(store) if store is not None else None,
         study=None if study is None else study.shown,
         address=asked.get("address"),
         options=options,

@@ -77,12 +77,12 @@ def setup_of(folder: JobFolder) -> Setup | None:
 
 
 def open_task(folder: JobFolder) -> PreparedTask | None:
-    """The prepared task; None where there is none, or the store no longer has it."""
+    """The prepared task, of which no code is run here; None where there is none, or the store no longer has it."""
     from autoopt.task.prepared import PreparedTask
 
     setup = setup_of(folder)
     place = None if setup is None else _store(folder).get(setup.task_key)
-    return None if place is None else PreparedTask.open(place)
+    return None if place is None else PreparedTask.open(place, code=False)
 
 
 def _store(folder: JobFolder) -> Store:

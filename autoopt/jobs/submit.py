@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +21,8 @@ from autoopt.jobs.local import LocalJob
 from autoopt.jobs.run import save_callbacks
 from autoopt.jobs.specify import new_folder
 from autoopt.search.study_url import StudyUrl, asked_study
+from autoopt.workers.store import has_secret
+from autoopt.workers.store.opening import STORE
 
 if TYPE_CHECKING:
     from autoopt.task import Task
@@ -94,7 +98,7 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     folder = new_folder(task, space, budget, name=name, results=results, asked=asked, import_task=True)
     if callbacks or stopper is not None:
         save_callbacks(folder.path, tuple(callbacks), stopper)
-    launch.start(folder, where)
+    launch.start(folder, where, _secret(store))
     return LocalJob(folder, study)
 
 
@@ -155,12 +159,32 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         on_start(LocalJob(folder, study))
     extras = Extras(callbacks=tuple(callbacks), stopper=stopper, on_progress=on_progress, study=where)
     try:
-        front = execute.execute(folder, extras, execute.CONTROLLER)
+        with _known(_secret(store)):
+            front = execute.execute(folder, extras, execute.CONTROLLER)
     except UserError:
         if _never_began(folder, where):
             shutil.rmtree(folder.path)  # the name is free for the next attempt
         raise
     return JobResult.of(folder, folder.state(), front)
+
+
+def _secret(store: str | Path | None) -> str | None:
+    """A store's address, where it has a password that the job's files do not hold."""
+    return str(store) if store is not None and has_secret(str(store)) else None
+
+
+@contextmanager
+def _known(store: str | None) -> Iterator[None]:
+    """As long as the context lasts, this process and those that it starts know the store's whole address."""
+    before = os.environ.get(STORE)
+    if store is not None:
+        os.environ[STORE] = store
+    try:
+        yield
+    finally:
+        if store is not None:
+            os.environ.pop(STORE)
+            os.environ.update({} if before is None else {STORE: before})
 
 
 def _never_began(folder: JobFolder, study: StudyUrl | None) -> bool:
@@ -231,7 +255,9 @@ def find(
     if isinstance(job, ClusterJob | LocalJob):
         return job if study is None else replace(job, study=study)
     assert not isinstance(job, Job), "there are two kinds"
-    for path in (Path(job), Path(results) / job) if address is None else ():
+    # What is written as a path is one, also for who has named a cluster in the environment.
+    here = (Path(job), Path(results) / job) if address is None else (Path(job),) if os.sep in str(job) else ()
+    for path in here:
         folder = JobFolder(path.absolute())
         if folder.exists():
             return _of_folder(folder, results, study, store)

@@ -17,7 +17,7 @@ _STRINGS = frozenset(
     {"id", "model_id", "description", "model", "engine", "precision", "fusion", "hardware", "split", "engine_version"}
     | {"remarks", "artifact_key", *_TEXT}
 )
-_INTEGERS = frozenset({"number", "batch", "threads"})
+_INTEGERS = frozenset({"number", "batch", "threads", "retries"})
 _FLAGS = frozenset({"on_front"})
 
 
@@ -64,8 +64,9 @@ def _row(row: Row, config: Config | None, data: ReportData) -> dict[str, Cell]:
     parameters = {
         f"{step.technique}.{name}": str(value) for step in row.candidate.model for name, value in step.params.items()
     }
-    work_s = sum(stage.seconds for stage in row.outcome.stages)
-    return cells | {"steps": steps, "work_s": work_s} | parameters
+    stages = row.outcome.stages
+    cost = {"work_s": sum(stage.seconds for stage in stages), "retries": sum(stage.retries for stage in stages)}
+    return cells | {"steps": steps} | cost | parameters
 
 
 def _outcome_cells(row: Row) -> dict[str, Cell]:

@@ -10,15 +10,15 @@ import logging
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoopt.errors import JobError
 from autoopt.search.capacity import Capacity
-from autoopt.search.commons import HEAD, HEAD_SHARE, Shared
+from autoopt.search.commons import Shared
 from autoopt.workers.node import VARIABLE, Node
 
 KIND = "hardware"
@@ -78,11 +78,6 @@ class Cluster:
         whole = Capacity.of(ray.cluster_resources())
         return whole.shared_by(self.commons.attend(job)) if self.commons else whole
 
-    @property
-    def at_home(self) -> dict[str, float]:
-        """The resources of a process that must be where the job's driver is, so that it lives as long."""
-        return {} if self.own is not None else {HEAD: HEAD_SHARE}
-
 
 @contextmanager
 def local_cluster(node: Node) -> Iterator[Cluster]:
@@ -98,35 +93,33 @@ def local_cluster(node: Node) -> Iterator[Cluster]:
     before = os.sched_getaffinity(0)
     # Whatever Ray starts inherits this: its servers and our coordinators stay off the lane's cores.
     os.sched_setaffinity(0, node.cores.work)
-    context = ray.init(
-        address="local",
-        resources=node.slots,
-        labels={KIND: node.kind},
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        **_quiet(),
-    )
-    try:
-        yield Cluster(_address(context), own=node)
-    finally:
-        ray.shutdown()
-        os.sched_setaffinity(0, before)
-        os.environ.pop(VARIABLE, None)
+    # Ray makes its files and sockets writable for everybody, so they lie in a folder that is not; its path must be short.
+    with tempfile.TemporaryDirectory(prefix="autoopt-ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        context = ray.init(
+            address="local",
+            resources=node.slots,
+            labels={KIND: node.kind},
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            _temp_dir=str(Path(folder, "ray")),  # which it opens to everybody
+            **_quiet(),
+        )
+        try:
+            yield Cluster(_address(context), own=node)
+        finally:
+            ray.shutdown()
+            os.sched_setaffinity(0, before)
+            os.environ.pop(VARIABLE, None)
 
 
 @contextmanager
 def joined_cluster(job: str) -> Iterator[Cluster]:
-    """Join the cluster whose job this process is, and leave it at the end.
-
-    Raises:
-        JobError: it has no place for a job's coordinators.
-    """
+    """Join the cluster whose job this process is, and leave it at the end."""
     _prepare({**ENVIRONMENT, **DRIVER})
     import ray
 
     context = ray.init(address="auto", **_quiet())
     try:
-        _check(ray.nodes())
         commons = Shared()
         try:
             yield Cluster(_address(context), commons=commons)
@@ -163,16 +156,6 @@ def alive_kinds() -> frozenset[str]:
 def has_lane(node: dict[str, Any]) -> bool:
     """Whether one of `ray.nodes` is there and can measure."""
     return bool(node["Alive"]) and node["Resources"].get("lane", 0) > 0
-
-
-def _check(nodes: list[dict[str, Any]]) -> None:
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    if not any(resources.get(HEAD) and resources.get("CPU") for resources in alive):
-        message = (
-            "the cluster's head has no CPUs (ray start --head --num-cpus=0), where a job's coordinators wait for their stages. "
-            "Start it with at least one: they take a thousandth each."
-        )
-        raise JobError(message)
 
 
 def _quiet() -> dict[str, Any]:

@@ -24,9 +24,7 @@ from autoopt.search.study import Asked, CandidateStudy, Decided
 from autoopt.search.waiting import WaitingRoom, merged
 from autoopt.workers.entry import Postponed
 
-# Starting a coordinating process costs seconds of a core, which the first config needs more: begin with few.
-AT_FIRST = 2
-# What earlier jobs on the store have decided is found there in a second or two: more processes would not be started before it is over.
+# What earlier jobs on the store have decided is found there in a second or two.
 REPLAYED_AT_ONCE = 3
 # New networks that are made and probed at a time (builders have those to serve, too, that have been trained), and how many
 # may wait for each trainer: more would hardly be trained before the front has moved.
@@ -34,14 +32,19 @@ PROBED_AT_ONCE = 3
 POSTPONED_A_TRAINER = 24
 
 # Candidates in flight: at each lane one is timed, some are built, a few need no training; for each that trains others wait at the
-# desk, so that no trainer stands idle. Each has a process, whose start takes four seconds of a core.
+# desk, so that no trainer stands idle. More would be proposed by what was known earlier.
 IN_FLIGHT_A_LANE, IN_FLIGHT_A_TRAINER = 5, 1 + QUEUE_A_TRAINER
 ONE_NODE = Capacity(lanes=1, trainers=1, spare=0)
 
 
 def in_flight(capacity: Capacity) -> int:
-    """How many candidates may have a process at a time."""
+    """How many candidates may be worked at at a time."""
     return IN_FLIGHT_A_LANE * max(1, capacity.lanes) + IN_FLIGHT_A_TRAINER * capacity.trainers + capacity.spare
+
+
+def at_first(capacity: Capacity) -> int:
+    """How many, before anything is known: every trainer could have one, but the first config needs the processors more than many others do."""
+    return max(1, capacity.lanes) + capacity.trainers
 
 
 Row: TypeAlias = tuple[int, Candidate, Outcome]
@@ -136,7 +139,7 @@ class Conductor:
         return asked
 
     def _live(self, running: Sequence[Asked]) -> list[Candidate]:
-        """Those that somebody works at; who waits outside has no process."""
+        """Those that somebody works at; who waits outside costs nothing."""
         return [asked.candidate for asked in running if asked.number not in self._room]
 
     def employ(self, capacity: Capacity) -> None:
@@ -146,7 +149,7 @@ class Conductor:
             self._capacity = capacity
 
     def _most_live(self, decided: int) -> int:
-        growing = min((AT_FIRST + decided) * max(1, self._capacity.lanes), in_flight(self._capacity))
+        growing = min(at_first(self._capacity) + decided * max(1, self._capacity.lanes), in_flight(self._capacity))
         return min(growing, REPLAYED_AT_ONCE) if self._replays and self._study.waits else growing
 
     def _too_early(self, view: View | None, live: Sequence[Candidate]) -> bool:

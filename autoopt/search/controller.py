@@ -26,7 +26,8 @@ from autoopt.search import code
 from autoopt.search.budget import BudgetClock, parse_budget
 from autoopt.search.bundling import Exporter
 from autoopt.search.cluster import Cluster, joined_cluster, local_cluster
-from autoopt.search.conductor import Conductor, Row, in_flight
+from autoopt.search.conductor import Conductor, Row
+from autoopt.search.desk import TrainingDesk
 from autoopt.search.elimination import Judge
 from autoopt.search.groundwork import Groundwork, Runner
 from autoopt.search.history import History
@@ -50,8 +51,6 @@ from autoopt.workers.stages.stage import Stage
 from autoopt.workers.store import Store, address_of, open_store
 
 WATCH_S, COUNT_S = 0.5, 2.0
-# A shared cluster grows: Tune's own limit, which cannot be changed while it runs, is what such a multiple of it could use.
-GROWS = 4
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ def run_job(folder: JobFolder, options: Options | None = None) -> Front | None:
     begun = _on_this_machine if spec.address is None else _on_a_cluster
     try:
         with begun(folder, publisher, clock, options.stop) as start:
-            return _run(folder, options, start, publisher, clock)
+            return None if start is None else _run(folder, options, start, publisher, clock)
     finally:
         publisher.stop()
 
@@ -150,8 +149,11 @@ def _on_this_machine(
 @contextmanager
 def _on_a_cluster(
     folder: JobFolder, publisher: Publisher, clock: BudgetClock, stop: threading.Event
-) -> Iterator[_Start]:
-    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers."""
+) -> Iterator[_Start | None]:
+    """The cluster whose job this process is. The task is prepared here, while each kind of node says what it offers.
+
+    Yields None where the job was stopped while it waited for hardware.
+    """
     spec = folder.spec()
     root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
@@ -161,12 +163,15 @@ def _on_a_cluster(
         from autoopt.search.remote import Place
 
         with clock.paused():
-            require_hardware(
+            there = require_hardware(
                 space_file,
                 wait=bool(spec.options.get("wait")),
                 waiting=lambda missing: publisher.phase(f"waiting for {missing}"),
                 stopped=stop.is_set,
             )
+        if not there:
+            yield None
+            return
         publisher.phase("preparing")
         pending = pool.submit(look_at_nodes)
 
@@ -286,49 +291,34 @@ def _search(
     new: bool,
 ) -> None:
     """Run Tune until the budget is used or the job is stopped; ``new``: no earlier job is known."""
-    import ray
     from ray import tune
     from ray.tune.logger import JsonLoggerCallback
 
-    from autoopt.search import coordinators
-    from autoopt.search.desk import TrainingDesk
+    from autoopt.search.coordinators import as_threads
     from autoopt.search.searcher import ConductorSearcher
-    from autoopt.search.trial import TRIAL_CPUS, CandidateTrial
+    from autoopt.search.trial import CandidateTrial, at_work
 
-    place, cluster, name = start.place, start.cluster, folder.path.name
-    capacity = cluster.capacity(name)
-    desk = (
-        ray.remote(num_cpus=0)(TrainingDesk)
-        # Several calls a second would hide the stages in Ray's dashboard.
-        .options(name=f"training desk {name}", resources=cluster.at_home, enable_task_events=False)
-        .remote(capacity.trainers, deadline, spare=capacity.spare)
-    )
+    name = folder.path.name
+    capacity = start.cluster.capacity(name)
+    desk = TrainingDesk(capacity.trainers, deadline, spare=capacity.spare)
 
     def employ() -> None:
-        now = cluster.capacity(name)
+        now = start.cluster.capacity(name)
         conductor.employ(now)
-        ray.get(desk.employ.remote(now.trainers, now.spare))
+        desk.employ(now.trainers, now.spare)
 
-    def begin() -> None:
-        ray.get(desk.begin.remote())
-
-    def trains() -> bool:
-        return bool(ray.get(desk.trains.remote()))
-
-    def settled() -> bool:
-        return bool(ray.get(desk.settled.remote()))
-
-    background = start.groundwork.beside(start.run, begin, conductor.abort, trains, settled, new=new)
-    most = in_flight(capacity) * (1 if cluster.own else GROWS)
-    resources = {"cpu": TRIAL_CPUS, **cluster.at_home}
-    with _watching(conductor, desk, employ, options.stop, publisher), background, coordinators.kept(most):
+    background = start.groundwork.beside(start.run, desk.begin, conductor.abort, desk.trains, desk.settled, new=new)
+    with (
+        _watching(conductor, desk, employ, options.stop, publisher),
+        background,
+        at_work(start.place, desk, start.store),
+        as_threads(),
+    ):
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(CandidateTrial, place=place, desk=desk), resources),
+            CandidateTrial,
             tune_config=tune.TuneConfig(
                 search_alg=ConductorSearcher(conductor),
                 num_samples=-1,
-                max_concurrent_trials=most,
-                reuse_actors=True,
                 trial_name_creator=lambda trial: f"candidate-{trial.config['number']}",
                 trial_dirname_creator=lambda trial: f"candidate-{trial.config['number']}-{trial.trial_id}",
             ),
@@ -346,11 +336,9 @@ def _search(
 
 @contextmanager
 def _watching(
-    conductor: Conductor, desk: Any, employ: Callable[[], None], stop: threading.Event, publisher: Publisher
+    conductor: Conductor, desk: TrainingDesk, employ: Callable[[], None], stop: threading.Event, publisher: Publisher
 ) -> Iterator[None]:
     """Beside Tune's loop: teach the desk what the front has become, hear who is there, pass a stop on to it, count the nodes."""
-    import ray
-
     ended = threading.Event()
     taught: Judge | None = None
 
@@ -358,7 +346,7 @@ def _watching(
         nonlocal taught
         newest = conductor.judge()
         if newest is not None and newest != taught:
-            ray.get(desk.learn.remote(newest))
+            desk.learn(newest)
             taught = newest
 
     def watch() -> None:
@@ -368,13 +356,13 @@ def _watching(
             if time.monotonic() >= count_at:
                 count_at = time.monotonic() + COUNT_S
                 employ()
-            seats = ray.get(desk.seats.remote())
+            seats = desk.seats()
             publisher.running(seats.doing)
-            ray.get(desk.expect.remote(conductor.review(seats)))
+            desk.expect(conductor.review(seats))
             if stop.is_set():
                 conductor.stop()
             if conductor.stopping:
-                ray.get(desk.stop.remote())
+                desk.stop()
 
     # What earlier jobs have measured judges the first candidate, too.
     teach()

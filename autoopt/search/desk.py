@@ -1,17 +1,19 @@
 """The training desk: who may train next, who is eliminated, and when everybody must stop.
 
-A single Ray actor of the job holds it, since candidates run in processes of their own. Training is the dear part of a
+Candidates wait in threads of the job's process, which all ask here, one at a time. Training is the dear part of a
 search, so a free trainer goes to the candidate that promises most *now* by second of training, and everyone who waits is
-judged again by the front as it stands. A right to train is a lease that lapses when its holder falls silent: a dead process blocks nobody.
+judged again by the front as it stands. A right to train is a lease that lapses when its holder falls silent: who hangs blocks nobody.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from statistics import median
-from typing import TypeAlias
+from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from autoopt.records import Eliminated, digest
 from autoopt.search.elimination import RESERVE_S, Judge, Judgement
@@ -36,6 +38,10 @@ PATIENCE = 0.25
 
 
 Network: TypeAlias = tuple[tuple[str, str], ...]
+Ring: TypeAlias = Callable[[], None]
+"""Wakes a candidate that waits: it may be its turn."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class _Waiting:
     """When it came."""
     bold: bool = False
     """Whether its training is a bet that it is too early for."""
+    ring: Ring = lambda: None
 
 
 @dataclass
@@ -108,8 +115,19 @@ class _Hold:
     until: float
 
 
+def _one_at_a_time(method: Callable[Concatenate[TrainingDesk, P], R]) -> Callable[Concatenate[TrainingDesk, P], R]:
+    """A method that the desk's threads call one after the other."""
+
+    @wraps(method)
+    def alone(desk: TrainingDesk, /, *arguments: P.args, **named: P.kwargs) -> R:
+        with desk.lock:
+            return method(desk, *arguments, **named)
+
+    return alone
+
+
 class TrainingDesk:
-    """Not thread-safe by itself: an actor serves one call at a time."""
+    """Thread-safe."""
 
     def __init__(
         self, trainers: int, deadline: float | None = None, clock: Callable[[], float] = time.time, *, spare: int = 0
@@ -122,6 +140,7 @@ class TrainingDesk:
             clock: tells those.
             spare: how many more may begin to train where nobody builds or measures.
         """
+        self.lock = threading.RLock()
         self._judge: Judge | None = None
         self._trainers = trainers
         self._spare = spare
@@ -141,23 +160,30 @@ class TrainingDesk:
         self._outlook = Outlook()
         self._begun_at: float | None = None
         self._stopping = False
+        self._begun = threading.Event()
 
+    @_one_at_a_time
     def employ(self, trainers: int, spare: int) -> None:
         """So many train at a time from now on: nodes and other jobs have come or gone."""
         self._trainers, self._spare = trainers, spare
+        self._call_next()
 
+    @_one_at_a_time
     def begin(self) -> None:
         """The reference has been measured, which every measurement is paired with."""
         self._begun_at = self._clock()
+        self._begun.set()
 
-    def begun(self) -> bool:
-        """Whether candidates may begin."""
-        return self._begun_at is not None
+    def wait_for_beginning(self, timeout_s: float) -> bool:
+        """Whether candidates may begin; waits until they may, or for so long."""
+        return self._begun.wait(timeout_s)
 
+    @_one_at_a_time
     def trains(self) -> bool:
         """Whether a candidate trains."""
         return bool(self._leases)
 
+    @_one_at_a_time
     def settled(self) -> bool:
         """Whether builders can be spared for what is needed at the end: some networks have trained, or half of the time is over.
 
@@ -171,6 +197,7 @@ class TrainingDesk:
             return False
         return self._clock() >= (self._begun_at + self._deadline) / 2
 
+    @_one_at_a_time
     def seats(self) -> Seats:
         """Who is here, until when the trainers are busy, and what everybody does."""
         now = self._clock()
@@ -178,29 +205,47 @@ class TrainingDesk:
         doing = dict.fromkeys(name for name, said_at in self._doing.values() if now - said_at < WAITING_S)
         return Seats(taken, self._busy_s(now), tuple(self._trained.values()), self._beyond, tuple(doing))
 
+    @_one_at_a_time
     def compares(self) -> bool:
         """Whether the front holds more than the reference: else it beats nobody."""
         return self._judge is not None and self._judge.compares
 
+    @_one_at_a_time
     def learn(self, judge: Judge) -> None:
         """Judge by this from now on: the front has changed."""
         self._judge = judge
 
+    @_one_at_a_time
     def expect(self, outlook: Outlook) -> None:
         """Who else is to come."""
         self._outlook = outlook
         self._idle_since = (self._idle_since or self._clock()) if outlook.idle else None
 
+    @_one_at_a_time
     def stop(self) -> None:
         """Tell every candidate to stop when it next asks."""
         self._stopping = True
+        for waiting in self._waiting.values():
+            waiting.ring()
 
+    @_one_at_a_time
     def stopping(self) -> bool:
         """Whether candidates must stop: told to, or the time is over."""
         return self._stopping or (self._deadline is not None and self._clock() >= self._deadline)
 
-    def ask(self, standing: Standing) -> Answer:
-        """May this candidate train its next rung? A lease that it held for the last rung is given back."""
+    @_one_at_a_time
+    def ask(self, standing: Standing, ring: Ring = lambda: None) -> Answer:
+        """May this candidate train its next rung? A lease that it held for the last rung is given back.
+
+        ``ring``: called when it may be its turn, where it has to wait. It asks again now and then all the same.
+        """
+        gives_back = standing.candidate.id in self._leases
+        answer = self._answer(standing, ring)
+        if gives_back:
+            self._call_next()
+        return answer
+
+    def _answer(self, standing: Standing, ring: Ring) -> Answer:
         if self.stopping():
             return Answer(go=False, stop=True)
         name, now = standing.candidate.id, self._clock()
@@ -216,9 +261,9 @@ class TrainingDesk:
         if standing.cached:
             self._waiting.pop(name, None)
             return Answer(go=True)
-        return self._queue(standing, judgement.promise, left_s, now)
+        return self._queue(standing, judgement.promise, left_s, now, ring)
 
-    def _queue(self, standing: Standing, promise: float, left_s: float | None, now: float) -> Answer:
+    def _queue(self, standing: Standing, promise: float, left_s: float | None, now: float, ring: Ring) -> Answer:
         """The candidate is worth training: is it its turn?"""
         name = standing.candidate.id
         self._holds.pop(_network(standing), None)
@@ -226,7 +271,7 @@ class TrainingDesk:
         needed_s = self._needed_s(standing)
         since = self._waiting[name].since if name in self._waiting else now
         bold = left_s is not None and needed_s > BOLD * left_s and self._explored < EXPLORED
-        self._waiting[name] = waiting = _Waiting(promise, now, needed_s, since, bold)
+        self._waiting[name] = waiting = _Waiting(promise, now, needed_s, since, bold, ring)
         # Those ahead may fall, so they are not counted; who trains now will not be interrupted.
         late_s = 0.0 if left_s is None else self._busy_s(now) + MARGIN * waiting.needed_s + RESERVE_S - left_s
         if late_s > 0:
@@ -247,12 +292,14 @@ class TrainingDesk:
         self._leases[name] = _Lease(now, now, now + waited.needed_s, standing.next_epochs)
         return Answer(go=True)
 
+    @_one_at_a_time
     def done(self, standing: Standing) -> None:
         """The candidate has trained all that it is to train: its lease is given back, and it may be promoted."""
         now = self._clock()
         trained = standing.candidate.id in self._leases
         self._note(standing, now)
         self._waiting.pop(standing.candidate.id, None)
+        self._call_next()
         if not trained:
             return  # the store had it: nobody is promoted anew
         self._trained[_network(standing)] = standing
@@ -261,6 +308,7 @@ class TrainingDesk:
         if onward.eliminated is None and onward.promise > 0:
             self._holds[_network(standing)] = _Hold(onward.promise, now + HOLD_S)
 
+    @_one_at_a_time
     def heartbeat(self, name: str, doing: str = "") -> bool:
         """The candidate is alive (a lease that it holds is renewed); returns whether it must stop.
 
@@ -272,11 +320,19 @@ class TrainingDesk:
             self._doing[name] = (doing, self._clock())
         return self.stopping()
 
+    @_one_at_a_time
     def leave(self, name: str) -> None:
         """The candidate has ended."""
         self._leases.pop(name, None)
         self._waiting.pop(name, None)
         self._doing.pop(name, None)
+        self._call_next()
+
+    def _call_next(self) -> None:
+        """Ring for those whose turn it may be: as many as trainers are free."""
+        free = self._places(self._clock()) - len(self._leases)
+        for name in self._best_first()[: max(0, free)]:
+            self._waiting[name].ring()
 
     def _note(self, standing: Standing, now: float) -> None:
         """Give back the lease of the last rung, and learn from it how long rungs take."""
@@ -334,8 +390,10 @@ class TrainingDesk:
 
     def _place(self, name: str) -> int:
         """How many of those who wait come before this one: 0 for who is next."""
-        best_first = sorted(self._waiting, key=lambda each: (self._waiting[each].bold, -self._waiting[each].promise))
-        return best_first.index(name)
+        return self._best_first().index(name)
+
+    def _best_first(self) -> list[str]:
+        return sorted(self._waiting, key=lambda each: (self._waiting[each].bold, -self._waiting[each].promise))
 
     @property
     def _explored(self) -> int:

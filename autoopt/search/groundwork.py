@@ -99,7 +99,7 @@ class Groundwork:
         setup = self._setup
         try:
             for stage in self._unchanged(setup.reference):
-                run(replace(stage, role=Role.LANE) if self._node else stage, setup.reference)
+                run(self._first_of_all(stage), setup.reference)
         except StageError as error:
             if error.kind.transient and self._stopping():
                 return
@@ -108,6 +108,12 @@ class Groundwork:
                 f"The logs are in {self._logs}"
             )
             raise AutooptError(message) from error
+
+    def _first_of_all(self, stage: Stage) -> Stage:
+        """A stage of the reference, which everybody waits for: it is no builder, who gets what others leave over."""
+        if self._node:
+            return replace(stage, role=Role.LANE)
+        return replace(stage, role=Role.FINISHER) if stage.role is Role.BUILDER else stage
 
     def _run_here(self, stage: Stage, _candidate: Candidate | None = None) -> None:
         """In a process of this one's."""
@@ -149,8 +155,10 @@ class Groundwork:
             # Whoever uses the cluster must have ended before it does: else Ray ends the process without a word.
             with ThreadPoolExecutor(2) as pool:
                 try:
+                    if self._node is None and self._alone:
+                        self._lay(self._run_there)  # what is built meanwhile would keep it from the node
                     built = self._build_meanwhile(pool)
-                    if self._node is None:
+                    if self._node is None and not self._alone:
                         self._lay(self._run_there)
                     self.reference()
                     if new:
@@ -171,6 +179,11 @@ class Groundwork:
         finally:
             self._over.set()
             thread.join()
+
+    @property
+    def _alone(self) -> bool:
+        """Whether the reference can only be measured while nothing else runs on its node."""
+        return self._setup.hardware_of(self._setup.reference.deployment).exclusive
 
     def _build_meanwhile(self, pool: ThreadPoolExecutor) -> list[Future[None]]:
         """While the reference is measured; what is measured next is then only to be measured."""

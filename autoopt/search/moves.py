@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from autoopt.records import Candidate
+from autoopt.records import Candidate, Deployment
 from autoopt.space import Space, Target, Value, choices_of, domains_of, recompose
 
 Choices = dict[str, Value]
@@ -26,16 +26,27 @@ def deployments(space: Space) -> Iterator[tuple[Target, Choices]]:
                 yield target, choices
 
 
-def redeployed(space: Space, candidate: Candidate) -> Iterator[Candidate]:
-    """The candidate's network in every deployment (the candidate itself among them)."""
-    known = choices_of(space, candidate)
+def redeployed(
+    space: Space, candidate: Candidate, wanted: Callable[[Deployment], bool] = lambda _: True
+) -> Iterator[Candidate]:
+    """The candidate's network in every deployment that is wanted (the candidate itself may be among them)."""
+    served = [
+        choices
+        for target, choices in deployments(space)
+        if wanted(_deployment(target, int(choices["batch"]), int(choices["threads"])))
+    ]
+    known = choices_of(space, candidate) if served else None
     if known is None:
         return
     network = space.network(candidate)
-    for _, choices in deployments(space):
+    for choices in served:
         other = recompose(space, {**known, **choices})
         if space.network(other) == network:
             yield other
+
+
+def _deployment(target: Target, batch: int, threads: int) -> Deployment:
+    return Deployment(target.engine, target.precision, target.fusions[0], batch, threads, target.hardware)
 
 
 def trained_to(space: Space, candidate: Candidate, epochs: float) -> Candidate | None:

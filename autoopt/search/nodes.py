@@ -124,8 +124,8 @@ def merged(seen: Mapping[str, Seen]) -> dict[str, Offer]:
 
 def require_hardware(
     file: SpaceFile, *, wait: bool, waiting: Callable[[str], None], stopped: Callable[[], bool]
-) -> None:
-    """See that every hardware which the space names is there.
+) -> bool:
+    """See that every hardware which the space names is there; False where the waiting for it was ended.
 
     Args:
         file: the space.
@@ -141,5 +141,6 @@ def require_hardware(
             raise SpaceError(no_such_hardware(file.name, missing, kinds))
         waiting(", ".join(missing))
         if stopped():
-            return
+            return False
         time.sleep(_LOOK_AGAIN_S)
+    return True

@@ -19,7 +19,8 @@ import copy
 import gc
 import logging
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -36,7 +37,7 @@ from autoopt.search.database import NONCE, OnceStorage, is_databases, refused, t
 from autoopt.search.study_url import StudyUrl
 
 T = TypeVar("T")
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 SAY_EVERY_S = 30.0
 _LOOK_S = 0.2
 
@@ -111,6 +112,7 @@ class PatientStorage(BaseStorage):
         self._storage = storage
         self._patience = patience
         self._numbers: dict[int, int] = {}
+        self._end_connections = weakref.finalize(self, storage.engine.dispose)
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """Optuna's; one that was made by a call whose answer was lost is that study."""
@@ -242,8 +244,12 @@ class PatientStorage(BaseStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         """Optuna's."""
+        return self._patience.keep_trying(lambda _: self._storage.get_all_trials(study_id, deepcopy, states))
+
+    def read_trials(self, study_id: int, states: Collection[TrialState] | None = None) -> list[FrozenTrial]:
+        """See `OnceStorage.read_trials`."""
         with _uncollected():
-            return self._patience.keep_trying(lambda _: self._storage.get_all_trials(study_id, deepcopy, states))
+            return self._patience.keep_trying(lambda _: self._storage.read_trials(study_id, states))
 
     def remove_session(self) -> None:
         """Give this thread's connection back."""
@@ -252,12 +258,12 @@ class PatientStorage(BaseStorage):
     def close(self) -> None:
         """End all connections."""
         self._storage.remove_session()
-        self._storage.engine.dispose()
+        self._end_connections()
 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without the search for garbage: of ten thousand trials SQLAlchemy makes a quarter of a million objects, and half of the time went there."""
+    """Without the search for garbage: nothing that is read is any, and half of the time went there."""
     collects = gc.isenabled()
     gc.disable()
     try:

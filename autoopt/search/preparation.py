@@ -72,10 +72,16 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         seed=spec.seed,
         rungs=space.rungs,
         stage_timeout_s=space.stage_timeout_s,
+        memory_bytes=_bytes(space.stage_memory_gb),
+        disk_bytes=_bytes(space.stage_disk_gb),
     )
     # For who reads the job's front, or writes its report again, later or beside it.
     write_json(folder.setup_path, {**to_json(setup), "excluded": to_json(space.excluded)})
     return Prepared(task, space, setup)
+
+
+def _bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else round(gigabytes * 1e9)
 
 
 def reference_for(source_format: str, space: Space) -> Candidate:

@@ -184,21 +184,35 @@ def openers(view: View) -> Iterator[Proposal]:
         yield Proposal(started(space, recompose(space, both)), "two techniques together")
 
 
-def follow_ups(view: View) -> list[Proposal]:
-    """Changed networks in the deployments in which they could enter the front, by promise."""
-    space, scale, points = view.space, view.scale, view.points
-    found = []
-    for configs in view.changed.values():
-        best = max(config.score for config in configs)
-        for other in redeployed(space, configs[0].candidate):
-            latency_ms = _expected_latency(other.deployment, configs, view.learning.plain_ms)
-            if other.id in view.known or latency_ms is None:
-                continue
-            verdict = could_enter(points, latency_ms * SURPRISE, best, scale)
-            if verdict.keep:
-                promise = scale.gain(points, (best, latency_ms)) + _HOPE * verdict.promise
-                found.append(Proposal(other, "a trained network in another deployment", promise))
-    return sorted(found, key=lambda proposal: -proposal.promise)
+def follow_ups(view: View) -> Iterator[Proposal]:
+    """Changed networks in the deployments in which they could enter the front, by promise.
+
+    Each is made when its turn comes: of thousands of networks, the first ones are asked for.
+    """
+    found = [
+        (promise, configs[0].candidate, deployment)
+        for configs in view.changed.values()
+        for deployment, promise in _promises(view, configs).items()
+    ]
+    for promise, candidate, deployment in sorted(found, key=lambda entry: -entry[0]):
+        for other in redeployed(view.space, candidate, deployment.__eq__):
+            if other.id not in view.known:
+                yield Proposal(other, "a trained network in another deployment", promise)
+
+
+def _promises(view: View, configs: Sequence[Config]) -> dict[Deployment, float]:
+    """The deployments in which the network of these configs could enter the front, and what it promises there."""
+    scale, points = view.scale, view.points
+    found: dict[Deployment, float] = {}
+    best, pace = max(config.score for config in configs), _pace(configs, view.learning.plain_ms)
+    if pace is None or best < scale.floor:
+        return found
+    for deployment, plain_ms in view.learning.plain_ms.items():
+        latency_ms = plain_ms * pace
+        verdict = could_enter(points, latency_ms * SURPRISE, best, scale)
+        if verdict.keep:
+            found[deployment] = scale.gain(points, (best, latency_ms)) + _HOPE * verdict.promise
+    return found
 
 
 def promotions(view: View) -> list[Proposal]:
@@ -225,8 +239,8 @@ def promotions(view: View) -> list[Proposal]:
         score = max(config.score for config in latest)
         optimistic = view.learning.optimistic(score, longest, scale)
         verdict = could_enter(view.points, fastest.latency_ms, optimistic, scale)
-        promoted = trained_to(space, fastest.candidate, following)
-        if verdict.keep and promoted is not None:
+        promoted = trained_to(space, fastest.candidate, following) if verdict.keep else None
+        if promoted is not None:
             pace = fastest.latency_ms / scale.reference_latency_ms
             promise = worth(
                 view.points, scale, view.learning, fastest.latency_ms, score, longest, seconds_per_epoch=pace
@@ -315,10 +329,14 @@ def _expected_latency(
     deployment: Deployment, configs: Sequence[Config], plain: Mapping[Deployment, float]
 ) -> float | None:
     """As the unchanged network's latencies relate: the median over the deployments in which this network was timed."""
-    if deployment not in plain:
-        return None
+    pace = _pace(configs, plain) if deployment in plain else None
+    return None if pace is None else plain[deployment] * pace
+
+
+def _pace(configs: Sequence[Config], plain: Mapping[Deployment, float]) -> float | None:
+    """What a network takes of what the unchanged one takes; None where both were timed nowhere."""
     ratios = [c.latency_ms / plain[c.candidate.deployment] for c in configs if c.candidate.deployment in plain]
-    return plain[deployment] * median(ratios) if ratios else None
+    return median(ratios) if ratios else None
 
 
 def _alike(deployment: Deployment, plain: Mapping[Deployment, float]) -> list[tuple[Deployment, float]]:

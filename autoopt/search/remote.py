@@ -5,40 +5,41 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import ray
 
-from autoopt.errors import AutooptError, FailureKind, StageError
-from autoopt.records import Candidate, Eliminated
+from autoopt.errors import AutooptError, FailureKind, StageError, StoreError
 from autoopt.records.hardware import named
 from autoopt.search import code
 from autoopt.search.cluster import KIND, alive_kinds
 from autoopt.search.commons import Shared
 from autoopt.search.metrics import JobMetrics
 from autoopt.workers import process
-from autoopt.workers.entry import Postponed, Standing
 from autoopt.workers.node import Node
-from autoopt.workers.stages.execute import Result, execute, find, note
+from autoopt.workers.stages.execute import Result, execute, find, log_of, note
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Stage
-from autoopt.workers.store import Store, open_store
-
-if TYPE_CHECKING:
-    from autoopt.search.desk import Answer
+from autoopt.workers.store import LocalStore, Store, open_store
 
 POLL_S = 1.0
-ASK_AGAIN_S = 0.7
-START_POLL_S = 0.2
 # A worker or node that dies is noticed late while retries burn at once: wait longer each time.
 RETRY_AFTER_S = (1.0, 5.0, 20.0)
 HARDWARE_LOOK_S, HARDWARE_GONE_S = 10.0, 120.0
-_NODE_FAULTS = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
+_NODE_FAULTS = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    # What it returned went with its node, Ray ended it before its node's memory was full, or the node could not unpack the user's code.
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.RuntimeEnvSetupError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Place:
     store: str = field(repr=False)
     """Its address, which may hold a password."""
     logs: str
+    """The folder of the job's logs: on every node where the store is a folder, else on the driver's."""
     metrics: JobMetrics
     """Whose figures the stages' are."""
     job: str = ""
@@ -79,20 +81,37 @@ class StoppedError(StageError):
 def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     node = _node()
-    process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
+    meeting = node.meeting_of(ray.get_runtime_context().get_node_id())
+    process.share(meeting)
+    store = _store(place.store)
+    logs = Path(place.logs) if isinstance(store, LocalStore) else meeting / "logs" / place.job
     try:
         code.settle(place.code)
         with place.metrics.holding(stage.role):
-            return execute(stage, place.setup, open_store(place.store), Path(place.logs), node)
+            return execute(stage, place.setup, store, logs, node)
     except AutooptError as error:
+        if not isinstance(store, LocalStore):
+            _keep_log(log_of(stage, logs), place.job, store)
         # For who looks at the task in Ray's dashboard.
         print(f"{stage.label}: {error}\n{getattr(error, 'log', '')}")
         return error
 
 
+def _keep_log(log: Path, job: str, store: Store) -> None:
+    """The log of a stage that failed, beside the job's other files: it was written on this node alone."""
+    with suppress(OSError, StoreError):  # the failure itself is what the job must hear of
+        store.files.write(f"jobs/{job}/logs/{log.name}", log.read_bytes())
+
+
 @cache
 def _node() -> Node:
     return Node.here()
+
+
+@cache
+def _store(address: str) -> Store:
+    """One for the process: what it has verified, the task's data above all, it does not verify again for every stage."""
+    return open_store(address)
 
 
 def run_stage(
@@ -207,41 +226,3 @@ def _missing_since(kind: str, before: float | None) -> float | None:
         )
         raise HardwareGoneError(message)
     return before or now
-
-
-class DeskGate:
-    """The gate of a candidate on Ray: asks the training desk, and waits for its turn."""
-
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
-
-    def wait_for_start(self, candidate: Candidate) -> None:
-        """Until the reference has been measured: a coordinator takes seconds to start, so the first ones start before.
-
-        Raises:
-            StoppedError: the job stops.
-        """
-        while not ray.get(self._desk.begun.remote()):
-            if ray.get(self._desk.heartbeat.remote(candidate.id)):
-                raise StoppedError
-            time.sleep(START_POLL_S)
-
-    def compares(self) -> bool:
-        """Whether something faster than the reference has been measured."""
-        return bool(ray.get(self._desk.compares.remote()))
-
-    def admit(self, standing: Standing) -> Eliminated | Postponed | None:
-        """None to go on; what becomes of the candidate where it ends here."""
-        while True:
-            answer: Answer = ray.get(self._desk.ask.remote(standing))
-            if answer.stop:
-                raise StoppedError
-            if answer.postponed is not None:
-                return Postponed(answer.postponed)
-            if answer.go or answer.eliminated is not None:
-                return answer.eliminated
-            time.sleep(ASK_AGAIN_S)
-
-    def release(self, standing: Standing) -> None:
-        """Give the trainer back while the candidate is served and measured."""
-        ray.get(self._desk.done.remote(standing))

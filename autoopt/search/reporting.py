@@ -46,8 +46,23 @@ def report_data(
         rows=tuple(Row(*row) for row in rows),
         environment=environments.current() if front is None else front.reference.validation.environment,
         exclusions=tuple(exclusions),
-        notes=task.remarks,
+        notes=(*task.remarks, *_retried(rows)),
         pick=None if front is None else front.recommended,
         quantizers=frozenset(name for name, entry in techniques().items() if entry.precision is not None),
-        command=f"autoopt run {spec.task} --space {spec.space} --budget '{spec.budget}'",
+        command=_command(spec),
     )
+
+
+def _retried(rows: Sequence[results.Row]) -> tuple[str, ...]:
+    """That nodes or workers died, where they did."""
+    stages = [stage for _, _, outcome in rows for stage in outcome.stages if stage.retries]
+    if not stages:
+        return ()
+    times = sum(stage.retries for stage in stages)
+    told = f"{len(stages)} of the stages had to be started again, {times} times in all: their node or worker had died."
+    return (told,)
+
+
+def _command(spec: JobSpec) -> str:
+    asked = f"{spec.task} --space {spec.space} --budget '{spec.budget}'"
+    return f"autoopt run {asked}" if spec.address is None else f"autoopt submit {asked} --address {spec.address}"

@@ -6,7 +6,7 @@ Pure: made anew from the outcomes whenever something ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -86,6 +86,25 @@ def pareto(configs: Iterable[Config]) -> tuple[Config, ...]:
 
 def network_id(space: Space, candidate: Candidate) -> str:
     """Equal for candidates with the same network, however long it was trained."""
+    return _known(("network", space.fingerprint, candidate.id), lambda: _network_id(space, candidate))
+
+
+def trained_id(space: Space, candidate: Candidate) -> str:
+    """Equal for candidates with the same network, trained equally long; empty where the network is unchanged."""
+    return _known(("trained", space.fingerprint, candidate.id), lambda: _trained_id(space, candidate))
+
+
+# Asked of every candidate whenever something ends: at ten thousand, computing them took seconds each time.
+_IDENTIFIERS: dict[tuple[str, str, str], str] = {}
+
+
+def _known(key: tuple[str, str, str], find: Callable[[], str]) -> str:
+    if key not in _IDENTIFIERS:
+        _IDENTIFIERS[key] = find()
+    return _IDENTIFIERS[key]
+
+
+def _network_id(space: Space, candidate: Candidate) -> str:
     trainer = space.trainer
     steps = tuple(
         replace(step, params={name: value for name, value in step.params.items() if name != "epochs"})
@@ -96,7 +115,6 @@ def network_id(space: Space, candidate: Candidate) -> str:
     return Candidate(steps, candidate.deployment).model_id
 
 
-def trained_id(space: Space, candidate: Candidate) -> str:
-    """Equal for candidates with the same network, trained equally long; empty where the network is unchanged."""
+def _trained_id(space: Space, candidate: Candidate) -> str:
     steps = space.network(candidate)
     return Candidate(steps, candidate.deployment).model_id if steps else ""

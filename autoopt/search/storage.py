@@ -7,7 +7,7 @@ One process writes a study, others may read it. What a crash of that process lea
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -154,6 +154,13 @@ def check_study(study: StudyUrl) -> None:
             storage.engine.dispose()
 
 
+def read_trials(storage: BaseStorage, study_id: int, states: Collection[TrialState] | None = None) -> list[FrozenTrial]:
+    """A study's trials, in the order of their numbers: state and users' attributes; the rest may be left out."""
+    if isinstance(storage, PatientStorage):
+        return storage.read_trials(study_id, states)
+    return storage.get_all_trials(study_id, deepcopy=False, states=states)
+
+
 def read_ended(study: StudyUrl | None, journal: Path, name: str) -> list[FrozenTrial]:
     """The trials of the study that have ended; none where there is no study yet. Changes nothing.
 
@@ -170,7 +177,7 @@ def read_ended(study: StudyUrl | None, journal: Path, name: str) -> list[FrozenT
     except KeyError:
         return []
     else:
-        return storage.get_all_trials(found, deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return read_trials(storage, found, (TrialState.COMPLETE, TrialState.PRUNED))
     finally:
         if isinstance(storage, PatientStorage):
             storage.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from autoopt.errors import UserError
-from autoopt.workers.store.urls import masked
+from autoopt.workers.store.urls import HIDDEN, masked
 
 VARIABLE = "AUTOOPT_STUDY"
 JOURNAL = "journal"
@@ -120,9 +120,16 @@ def _postgres(given: str) -> StudyUrl:
     return StudyUrl(POSTGRES, database, host, port, user, password, options)
 
 
+def _hidden(given: str) -> str:
+    """What can be shown of a URL that cannot be read: where its password ends is not known, so all up to the last @ is taken for it."""
+    scheme, _, rest = given.partition("://")
+    user, colon, _ = rest.partition(":")
+    return f"{scheme}://{user}:{HIDDEN}@{rest.rpartition('@')[2]}" if colon and "@" in rest else masked(given)
+
+
 def _unreadable(given: str) -> UserError:
     message = (
-        f"the study's URL {masked(given)!r} cannot be read; write {POSTGRES}://user:password@host:5432/database, and in "
+        f"the study's URL {_hidden(given)!r} cannot be read; write {POSTGRES}://user:password@host:5432/database, and in "
         "user and password %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %"
     )
     return UserError(message)

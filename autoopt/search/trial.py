@@ -4,60 +4,57 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
 from ray import tune
 
 from autoopt.errors import StoreError
 from autoopt.records import Candidate, Outcome, from_json, outcome_to_json, to_json
 from autoopt.records.outcome import Eliminated, Failed, Measured, outcome_name
+from autoopt.search.desk import TrainingDesk
+from autoopt.search.gate import DeskGate
 from autoopt.search.naming import stage_name, task_name
-from autoopt.search.remote import DeskGate, HardwareGoneError, Place, StoppedError, run_stage
+from autoopt.search.remote import HardwareGoneError, Place, StoppedError, run_stage
 from autoopt.workers.entry import Postponed, evaluate
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.execute import Result
 from autoopt.workers.stages.stage import Role, Stage
-from autoopt.workers.store import open_store
-
-# A trial waits nearly all the time. Zero is refused by Tune's placement groups.
-TRIAL_CPUS = 0.001
+from autoopt.workers.store import Store
 
 
 class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
-    """One step: evaluate the candidate in ``config``; the outcome is the result."""
+    """One step: evaluate the candidate in ``config``; the outcome is the result. A thread of the job's own process."""
 
-    def setup(self, config: dict[str, Any], place: Place, desk: Any) -> None:
-        """Once a process; later candidates come by `reset_config`."""
-        self.config = config
-        self._place = place
-        self._desk = desk
-        self._store = open_store(place.store)
+    def setup(self, config: dict[str, Any]) -> None:
+        """Once a candidate."""
+        assert _work is not None, "trials run within `at_work`"
+        self._candidate = from_json(Candidate, config["candidate"])
+        self._work = _work
+        self._interrupted = threading.Event()
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another candidate in the same process: a new one costs a second."""
-        self.config = new_config
-        return True
+    def interrupt(self) -> None:
+        """End the step within a second or so; from another thread."""
+        self._interrupted.set()
 
     def step(self) -> dict[str, Any]:
         """Evaluate; never raises for what is the candidate's fault."""
-        candidate = from_json(Candidate, self.config["candidate"])
+        candidate, desk = self._candidate, self._work.desk
         try:
-            gate = DeskGate(self._desk)
+            gate = DeskGate(desk, self._interrupted)
             gate.wait_for_start(candidate)
-            outcome: Outcome | Postponed = evaluate(
-                candidate, self._place.setup, self._run(candidate), gate, self._knows
-            )
+            outcome: Outcome | Postponed = evaluate(candidate, self._work.place.setup, self._run, gate, self._knows)
         except StoppedError as error:
             outcome = Failed("start", error.kind, error.message)
         except (StoreError, HardwareGoneError) as error:
             # The job must stop, and be resumable once that is mended.
-            ray.get(self._desk.stop.remote())
+            desk.stop()
             return {"done": True, "kind": "stopped", "stopped_by": pickle.dumps(error).hex()}
         finally:
-            ray.get(self._desk.leave.remote(candidate.id))
+            desk.leave(candidate.id)
         # As text: Tune flattens nested results, and its loggers try to plot them.
         if isinstance(outcome, Postponed):
             return {"done": True, "kind": "postponed", "postponed": json.dumps(to_json(outcome))}
@@ -68,29 +65,48 @@ class CandidateTrial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             **_metrics(outcome),
         }
 
-    def _run(self, candidate: Candidate) -> Any:
-        def settled() -> bool:
-            return bool(ray.get(self._desk.settled.remote()))
+    def _run(self, stage: Stage) -> Result:
+        candidate, work = self._candidate, self._work
+        doing = stage_name(stage, candidate)
 
-        def run(stage: Stage) -> Result:
-            doing = stage_name(stage, candidate)
+        def must_stop() -> bool:
+            return work.desk.heartbeat(candidate.id, doing) or self._interrupted.is_set()
 
-            def must_stop() -> bool:
-                return bool(ray.get(self._desk.heartbeat.remote(candidate.id, doing)))
-
-            name = task_name(stage, candidate, self._place.metrics.job)
-            return run_stage(placed(stage, candidate, settled), self._place, self._store, must_stop, name)
-
-        return run
+        name = task_name(stage, candidate, work.place.metrics.job)
+        return run_stage(placed(stage, candidate, work.desk.settled), work.place, work.store, must_stop, name)
 
     def _knows(self, stage: Stage) -> bool:
-        return self._store.get(stage.key) is not None
+        return self._work.store.get(stage.key) is not None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: what a candidate has finished is in the store."""
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all candidates of the job that runs need."""
+
+    place: Place
+    desk: TrainingDesk
+    store: Store
+
+
+# Tune makes the trials, from what it can pickle; a process runs one job at a time.
+_work: _Work | None = None
+
+
+@contextmanager
+def at_work(place: Place, desk: TrainingDesk, store: Store) -> Iterator[None]:
+    """Within the context, trials are those of this job."""
+    global _work  # noqa: PLW0603 (the process's, like Ray's cluster)
+    _work = _Work(place, desk, store)
+    try:
+        yield
+    finally:
+        _work = None
 
 
 def placed(stage: Stage, candidate: Candidate, settled: Callable[[], bool]) -> Stage:

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from autoopt.errors import JobError
 from autoopt.records import Candidate, Outcome, outcome_to_json, to_json
 from autoopt.search.sampler import recorded
+from autoopt.search.storage import read_trials
 from autoopt.search.telling import (
     CANDIDATE,
     CONSTRAINT,
@@ -30,7 +31,7 @@ from autoopt.search.telling import (
 )
 from autoopt.space import Space
 
-_ID, _ATTEMPT, _DROPPED, _POSTPONED = "candidate_id", "attempt", "dropped", "postponed"
+_ID, _ATTEMPT, _DEATHS, _DROPPED, _POSTPONED = "candidate_id", "attempt", "deaths", "dropped", "postponed"
 
 
 @dataclass
@@ -42,6 +43,9 @@ class Held:
     asked: Asked | None
     """None: its process died before it said which candidate it is."""
     attempt: int = 1
+    """Which one this is: those before were interrupted while the search lived."""
+    deaths: int = 0
+    """So often the search died while somebody worked at it."""
     postponed: bool = False
 
 
@@ -61,7 +65,7 @@ class Trials:
         self._decided: dict[int, Decided] = {}
         self._in_order: tuple[Decided, ...] | None = None
         self._count = 0
-        for frozen in storage.get_all_trials(study_id, deepcopy=False):
+        for frozen in read_trials(storage, study_id):
             self._take(frozen)
 
     def __len__(self) -> int:
@@ -100,17 +104,18 @@ class Trials:
                 frozen._trial_id,  # noqa: SLF001 (Optuna's own way)
                 asked,
                 int(attributes.get(_ATTEMPT, 1)),
+                int(attributes.get(_DEATHS, 0)),
                 bool(attributes.get(_POSTPONED)),
             )
             (self.running if frozen.state is TrialState.RUNNING else self.waiting)[frozen.number] = held
         elif OUTCOME in attributes:
             self._decided[frozen.number] = decided_of(frozen)
 
-    def add(self, candidate: Candidate, why: str, *, attempt: int = 1, waits: bool) -> Held:
+    def add(self, candidate: Candidate, why: str, *, attempt: int = 1, deaths: int = 0, waits: bool) -> Held:
         """A new trial, that waits or that somebody works at from now on."""
         state = TrialState.WAITING if waits else TrialState.RUNNING
-        number, trial_id = self._create(candidate, why, attempt, state)
-        held = Held(number, trial_id, Asked(number, candidate, why), attempt)
+        number, trial_id = self._create(candidate, why, state, more={_ATTEMPT: attempt, _DEATHS: deaths})
+        held = Held(number, trial_id, Asked(number, candidate, why), attempt, deaths)
         (self.waiting if waits else self.running)[number] = held
         return held
 
@@ -120,7 +125,6 @@ class Trials:
         number, _ = self._create(
             candidate,
             why,
-            1,
             state,
             values=values,
             more={OUTCOME: outcome_to_json(outcome)},
@@ -164,14 +168,13 @@ class Trials:
         self,
         candidate: Candidate,
         why: str,
-        attempt: int,
         state: TrialState,
         *,
         values: Sequence[float] | None = None,
         more: dict[str, Any] | None = None,
         constraints: dict[str, float] | None = None,
     ) -> tuple[int, int]:
-        attributes = {_ID: candidate.id, CANDIDATE: to_json(candidate), WHY: why, _ATTEMPT: attempt}
+        attributes = {_ID: candidate.id, CANDIDATE: to_json(candidate), WHY: why}
         parameters, distributions = recorded(self._space, candidate) or ({}, {})
         template = create_trial(
             state=state,

@@ -71,6 +71,8 @@ def resolve(
         threads=kept_threads,
         max_drop_of_interest=file.limits.max_drop_of_interest,
         stage_timeout_s=file.limits.stage_timeout_s,
+        stage_memory_gb=file.limits.stage_memory_gb,
+        stage_disk_gb=file.limits.stage_disk_gb,
         excluded=tuple(excluded),
     )
 

@@ -103,6 +103,8 @@ class Space:
     threads: tuple[int, ...] = (1,)
     max_drop_of_interest: float = 0.05
     stage_timeout_s: float = 900.0
+    stage_memory_gb: float | None = None
+    stage_disk_gb: float | None = None
     excluded: tuple[Exclusion, ...] = ()
 
     @cached_property

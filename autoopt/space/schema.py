@@ -158,6 +158,10 @@ class LimitsSection(_Section):
     """In the metric's unit: configs that lose more than this are not searched for."""
     stage_timeout_s: Annotated[float, Field(gt=0)] = 900.0
     """A stage (a training, a build, a measurement) that takes longer is stopped, and its candidate fails."""
+    stage_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """The same for one that uses more memory; four fifths of its node's by default."""
+    stage_disk_gb: Annotated[float, Field(gt=0)] | None = None
+    """The same for one that writes more files; half of what is free by default, 1 GB at least."""
 
 
 class SpaceFile(_Section):

@@ -87,11 +87,18 @@ class PreparedTask:
 
     folder: Path
     manifest: Manifest
+    runs_code: bool = field(default=True, compare=False)
+    """Whether the user's code may be imported in this process."""
     _cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def open(cls, folder: Path) -> PreparedTask:
-        """Open what `prepare` has written, and make the user's code importable (none of it is run).
+    def open(cls, folder: Path, *, code: bool = True) -> PreparedTask:
+        """Open what `prepare` has written.
+
+        Args:
+            folder: in the store.
+            code: make the user's code importable (none of it is run). A client that only reads results says no: the folder, and
+                what it says of where code is, may be from a store that others write to.
 
         Raises:
             StoreError: the folder holds no prepared task.
@@ -101,8 +108,9 @@ class PreparedTask:
         except (OSError, ValueError) as error:
             message = f"{folder} is no prepared task: {error}. Start the job again; the task is then prepared anew."
             raise StoreError(message) from error
-        manifest.imports.enable()
-        return cls(Path(folder), manifest)
+        if code:
+            manifest.imports.enable()
+        return cls(Path(folder), manifest, code)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # In another process the user's code has to be made importable again.
@@ -215,6 +223,7 @@ class PreparedTask:
 
     def open_original(self) -> Original:
         """The original network in memory."""
+        self._check_code()
         kind = ModuleOriginal if self.source_format == "module" else OnnxOriginal
         return kind.open(self.folder / NETWORK)
 
@@ -250,8 +259,14 @@ class PreparedTask:
 
     def _functions(self) -> dict[str, Any]:
         if self.manifest.functions and not self._cache:
+            self._check_code()
             self._cache.update(pickle.loads((self.folder / FUNCTIONS).read_bytes()))
         return self._cache
+
+    def _check_code(self) -> None:
+        if not self.runs_code:
+            message = f"the task {self.name!r} was opened to be read only: its network and functions are code, for the job's own processes"
+            raise TaskError(message)
 
     def _check_has(self, split: str) -> None:
         if not self.has(split):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,6 +81,32 @@ class Place:
     def records(self) -> list[Path]:
         """Of the nodes that were started and not stopped."""
         return sorted((self.clusters / "nodes").glob("*.json"))
+
+    def ask(self, address: str, path: str, post: Any = None) -> Any:
+        """What a head's dashboard answers, as JSON values; asked to do something where there is something to send."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        body = None if post is None else json.dumps(post).encode()
+        asked = urllib.request.Request(address + path, body, headers)  # noqa: S310 (a head's)
+        with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
+            return json.loads(answer.read())
+
+
+@dataclass(frozen=True)
+class TwoNodes:
+    """A head of the kind "default" and a node of the kind "edge", as `autoopt cluster up` has told of them."""
+
+    place: Place
+    head: dict[str, Any]
+    edge: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        """Of the dashboard."""
+        return str(self.head["dashboard"])
+
+    def ask(self, path: str, post: Any = None) -> Any:
+        """See `Place.ask`."""
+        return self.place.ask(self.address, path, post)
 
 
 @contextmanager

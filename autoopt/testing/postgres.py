@@ -10,6 +10,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,23 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     "log_min_messages": "warning",
 }
+
+
+# The server is a daemon: it outlives a test that is killed.
+_SWEEP = """
+import os, pathlib, shutil, signal, sys, time
+sys.stdin.read()
+folder = pathlib.Path(sys.argv[1])
+try:
+    server = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(server, signal.SIGQUIT)
+    for _ in range(500):
+        if pathlib.Path(f"/proc/{server}").exists():
+            time.sleep(0.02)
+except (FileNotFoundError, ProcessLookupError):
+    pass
+shutil.rmtree(folder, ignore_errors=True)
+"""
 
 
 class MissingServerError(Exception):
@@ -57,19 +75,21 @@ class PostgresServer:
         self.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
-    def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+    def execute(
+        self, statement: str, parameters: tuple[object, ...] = (), database: str = "postgres"
+    ) -> list[tuple[object, ...]]:
         """Run a statement outside of a transaction; its rows."""
         import psycopg
 
         dsn = f"host=127.0.0.1 port={self.port} user={self.user} password={self.password} dbname={database}"
         with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-            cursor = connection.execute(statement.encode())
+            cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def cut(self) -> int:
-        """End every other connection, as a network that fails does; how many."""
-        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
-        return len(self.execute(others))
+    def cut(self, database: str) -> int:
+        """End every connection to the database, as a network that fails does; how many."""
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        return len(self.execute(ended, (database,)))
 
     def start(self) -> None:
         """Start it, and wait until it serves."""
@@ -83,6 +103,11 @@ class PostgresServer:
         """Stop and start it."""
         self.stop(mode)
         self.start()
+
+    def ensure_running(self) -> None:
+        """Start it where it was stopped."""
+        if not (self.folder / "data" / "postmaster.pid").exists():
+            self.start()
 
     def _pg_ctl(self, *arguments: str) -> None:
         _run(
@@ -99,16 +124,19 @@ def postgres_server() -> Iterator[PostgresServer]:
     """
     binaries = find_programs()
     folder = Path(tempfile.mkdtemp(prefix="autoopt-postgres-"))
-    try:
+    with _swept(folder):
         _give_away(folder)
         server = _made(folder, binaries)
         server.start()
-        try:
-            yield server
-        finally:
-            server.stop("immediate")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        yield server
+
+
+@contextmanager
+def _swept(folder: Path) -> Iterator[None]:
+    """Whatever becomes of this process, no server stays behind: another one waits for its end."""
+    command = [sys.executable, "-c", _SWEEP, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+        yield
 
 
 def find_programs() -> Path:

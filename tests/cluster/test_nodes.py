@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
-import time
-import urllib.request
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autoopt.cluster.nodes import JobView, NodeView, jobs, nodes
 from autoopt.errors import ClusterError
-
-if TYPE_CHECKING:
-    from tests.cluster.conftest import Running
+from autoopt.testing.clusters import TwoNodes
 
 PROGRAM = """
 import json, os, sys, time
@@ -25,47 +22,33 @@ from autoopt.workers.node import Node
 ray.init(address="auto", log_to_driver=False)
 
 @ray.remote(num_cpus=0, max_retries=0)
-def told(wait_s):
-    print("in the lane", flush=True)
-    time.sleep(wait_s)
+def told(until):
+    ends = time.monotonic() + 120
+    while until and not os.path.exists(until) and time.monotonic() < ends:
+        time.sleep(0.1)
     node = Node.here()
     return {"kind": node.kind, "lane": node.cores.lane, "affinity": sorted(os.sched_getaffinity(0)), "nice": os.nice(0),
             "meeting": node.meeting, "python": sys.executable}
 
-edge = told.options(resources={"lane": 1}, label_selector={"hardware": "edge"}).remote(8)
-default = told.options(resources={"trainer": 1}, label_selector={"hardware": "default"}).remote(0)
+edge = told.options(resources={"lane": 1}, label_selector={"hardware": "edge"}).remote(sys.argv[1])
+default = told.options(resources={"trainer": 1}, label_selector={"hardware": "default"}).remote("")
 print("told: " + json.dumps({"driver": sys.executable, "default": ray.get(default), "edge": ray.get(edge)}))
 """
 
 
 @pytest.fixture(scope="module")
-def lane_user(cluster: Running) -> str:
-    """A job that holds the lane of the kind "edge" for a while; its id."""
-    program = textwrap.dedent(PROGRAM)
-    order = {"entrypoint": f"python -c '{program}'", "metadata": {"job": "a test's"}}
-    return str(post(cluster, "/api/jobs/", order)["submission_id"])
+def lane_user(cluster: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A job that holds the lane of the kind "edge" until there is a file; its id, and the file."""
+    until = tmp_path_factory.mktemp("lane") / "enough"
+    order = {"entrypoint": f"python -c '{PROGRAM}' {until}", "metadata": {"job": "a test's"}}
+    return str(cluster.ask("/api/jobs/", order)["submission_id"]), until
 
 
-def post(cluster: Running, path: str, data: dict[str, Any]) -> Any:
-    headers = {"Authorization": f"Bearer {cluster.place.token}", "Content-Type": "application/json"}
-    asked = urllib.request.Request(cluster.address + path, json.dumps(data).encode(), headers)
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        return json.loads(answer.read())
+def by_kind(cluster: TwoNodes) -> dict[str, NodeView]:
+    return {node.kind: node for node in nodes(cluster.address) if node.alive}
 
 
-def await_(condition: Any, limit_s: float = 60) -> Any:
-    ends = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < ends, "it did not come true"
-        time.sleep(0.3)
-    return found
-
-
-def by_kind(cluster: Running) -> dict[str, NodeView]:
-    return {node.kind: node for node in nodes(cluster.address)}
-
-
-def test_a_client_sees_each_nodes_kind_processor_engines_and_slots(client: Running) -> None:
+def test_a_client_sees_each_nodes_kind_processor_engines_and_slots(client: TwoNodes) -> None:
     found = by_kind(client)
     assert set(found) == {"default", "edge"}
     assert [found[kind].head for kind in ("default", "edge")] == [True, False]
@@ -78,10 +61,13 @@ def test_a_client_sees_each_nodes_kind_processor_engines_and_slots(client: Runni
         assert node.lane.total == 1
 
 
-def test_a_held_lane_is_shown_and_which_job_runs(client: Running, lane_user: str) -> None:
-    await_(lambda: (lane := by_kind(client)["edge"].lane) is not None and lane.used == 1)
+def test_a_held_lane_is_shown_and_which_job_runs(
+    client: TwoNodes, lane_user: tuple[str, Path], wait: Callable[..., Any]
+) -> None:
+    job, until = lane_user
+    wait(lambda: (lane := by_kind(client)["edge"].lane) is not None and lane.used == 1)
     running: list[JobView] = [job for job in jobs(client.address) if job.runs]
-    assert [job.id for job in running] == [lane_user]
+    assert [each.id for each in running] == [job]
     assert running[0].metadata == {"job": "a test's"}
     shown = client.place.run("cluster", "status")
     assert shown.returncode == 0, shown.stderr
@@ -89,15 +75,18 @@ def test_a_held_lane_is_shown_and_which_job_runs(client: Running, lane_user: str
         line.split()[1]: line.split()[3] for line in shown.stdout.splitlines() if line.startswith((client.edge["id"],))
     }
     assert rows == {"edge": "held"}
-    assert lane_user in shown.stdout
+    assert job in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 100
+    until.touch()
 
 
-def test_a_task_finds_its_node_and_ray_is_off_the_lanes_cores(client: Running, lane_user: str) -> None:
-    from autoopt.cluster.access import ask
-
-    ended = await_(lambda: next((job for job in jobs(client.address) if job.id == lane_user and not job.runs), None))
-    logs = ask(client.address, f"/api/jobs/{lane_user}/logs")["logs"]
+def test_a_task_finds_its_node_and_ray_is_off_the_lanes_cores(
+    client: TwoNodes, lane_user: tuple[str, Path], wait: Callable[..., Any]
+) -> None:
+    job, until = lane_user
+    until.touch()
+    ended = wait(lambda: next((each for each in jobs(client.address) if each.id == job and not each.runs), None))
+    logs = client.ask(f"/api/jobs/{job}/logs")["logs"]
     assert ended.status == "SUCCEEDED", logs
     told = json.loads(next(line for line in logs.splitlines() if line.startswith("told: ")).removeprefix("told: "))
     assert told["driver"] == sys.executable
@@ -110,12 +99,12 @@ def test_a_task_finds_its_node_and_ray_is_off_the_lanes_cores(client: Running, l
         assert told[kind]["python"] == sys.executable
 
 
-def test_status_without_an_address_is_of_the_head_that_was_started_here(cluster: Running) -> None:
+def test_status_without_an_address_is_of_the_head_that_was_started_here(cluster: TwoNodes) -> None:
     done = cluster.place.run("cluster", "status", "--json")
     assert json.loads(done.stdout)["address"] == cluster.address
 
 
-def test_cores_of_a_lane_are_not_given_twice(cluster: Running) -> None:
+def test_cores_of_a_lane_are_not_given_twice(cluster: TwoNodes) -> None:
     done = cluster.place.run(
         "cluster", "up", "--join", cluster.head["address"], "--cores", str(cluster.edge["lane"][0])
     )

@@ -12,7 +12,7 @@ from typing import Any
 from autoopt.errors import TaskError
 from autoopt.jobfolder import FrontEntry, JobFolder, Progress
 
-WELL, REFUSE, UNTIL_STOPPED, STUBBORN, DIE, BUG, ENVIRONMENT, LEAVE = range(8)
+WELL, REFUSE, UNTIL_STOPPED, STUBBORN, DIE, BUG, ENVIRONMENT, LEAVE, STUDY = range(9)
 ENTRY = FrontEntry("0123456789ab", "network unchanged", speedup=9.25, latency_ms=0.5, score=0.93, score_drop=0.001)
 
 
@@ -77,4 +77,20 @@ def _environment(folder: JobFolder, options: Any) -> None:
     print(f"session {os.getsid(0) == os.getpid()}", f"stdin {Path('/proc/self/fd/0').readlink()}")
 
 
-_ACTIONS = [_well, _refuse, _until_stopped, _stubborn, _die, _bug, _environment, _leave]
+def _study(folder: JobFolder, options: Any) -> None:
+    """Leave a trial in the study, and say what others could see of its URL."""
+    from optuna.trial import TrialState, create_trial
+
+    from autoopt.search.storage import open_storage, study_name
+    from autoopt.search.study_url import VARIABLE, known_study
+
+    where = options.study or known_study(folder.spec().study)
+    storage = open_storage(where, folder.study_path)
+    study = storage.get_study_id_from_name(study_name(where, folder.spec().name))
+    storage.create_new_trial(study, create_trial(state=TrialState.FAIL))
+    print(f"study {where}; variable {VARIABLE in os.environ}; options {options}")
+    for process in (os.getpid(), os.getppid()):
+        print(Path(f"/proc/{process}/cmdline").read_text().replace("\0", " "))
+
+
+_ACTIONS = [_well, _refuse, _until_stopped, _stubborn, _die, _bug, _environment, _leave, _study]

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+import pytest
+
+from autoopt.testing.postgres import PostgresServer
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -61,6 +65,57 @@ def test_a_killed_job_goes_on_and_does_nothing_twice(
     candidates = pd.read_parquet(job / "candidates.parquet")
     assert len(candidates) == 7
     assert candidates["id"].is_unique
+
+
+@pytest.mark.slow
+def test_a_job_with_its_study_in_postgresql_outlives_the_server_and_its_own_death(
+    start: Callable[..., subprocess.Popen[str]],
+    shell: Shell,
+    tmp_path: Path,
+    task: str,
+    spaces: Path,
+    postgres: PostgresServer,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server crashes, is away for a while, the job is killed, and resumed while the server is away again."""
+    monkeypatch.setenv("AUTOOPT_STUDY", database)
+    job = tmp_path / "results" / "remembered"
+    running = start("run", task, "--space", spaces / "tiny.yaml", "--budget", "7 candidates", "--name", job.name)
+    wait_for(lambda: len(lines(job)) >= 3, running)
+    postgres.restart("immediate")
+    wait_for(lambda: len(lines(job)) >= 6, running)
+    assert not [each for each in psutil.process_iter() if postgres.password in " ".join(safely(each.cmdline))]
+    postgres.stop()
+    time.sleep(10)
+    postgres.start()
+    wait_for(lambda: len(lines(job)) >= 8, running)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    before = lines(job)
+
+    postgres.stop()
+    back = threading.Timer(30, postgres.start)
+    back.start()
+    resumed = start("resume", job)
+    assert resumed.wait(timeout=240) == 0, (job / "logs" / "job.log").read_text()
+    back.join()
+    keys = Counter(run["key"] for run in lines(job))
+    assert max(keys.values()) == 1, "a finished stage was computed twice"
+    assert lines(job)[: len(before)] == before
+    log = (job / "logs" / "job.log").read_text()
+    assert log.count("does not answer") == log.count("answers again") >= 2
+    candidates = pd.read_parquet(job / "candidates.parquet")
+    assert len(candidates) == 7
+    assert candidates["id"].is_unique
+    for path in job.rglob("*"):
+        assert path.is_dir() or postgres.password.encode() not in path.read_bytes(), path
+    (job / "report.md").unlink()
+    monkeypatch.delenv("AUTOOPT_STUDY")
+    assert "no password supplied" in shell("report", job).stderr
+    monkeypatch.setenv("PGPASSWORD", postgres.password)
+    assert shell("report", job).returncode == 0
+    assert (job / "report.md").exists()
 
 
 def workers() -> set[psutil.Process]:

@@ -137,6 +137,15 @@ def test_candidates_parquet_flattens_every_outcome_with_its_parameters(data: Rep
     assert table["work_s"].sum() > 0
 
 
+def test_how_often_its_stages_were_started_again_stands_with_each_candidate(data: ReportData, tmp_path: Path) -> None:
+    stages = tuple(replace(stage, retries=2) for stage in data.rows[3].outcome.stages)
+    changed = replace(data.rows[3], outcome=replace(data.rows[3].outcome, stages=stages))
+    write_report(replace(data, rows=(*data.rows[:3], changed, *data.rows[4:])), tmp_path)
+    retries = pd.read_parquet(tmp_path / "candidates.parquet").set_index("number")["retries"]
+    assert retries[changed.number] == 2 * len(stages) > 0
+    assert retries.sum() == retries[changed.number]
+
+
 def test_column_types_do_not_depend_on_what_occurred(make_data: MakeData, tmp_path: Path) -> None:
     dtypes = []
     for count in (1, 60):

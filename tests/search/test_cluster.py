@@ -29,7 +29,9 @@ with local_cluster(node) as cluster:
     ]
     affinity = sorted({tuple(process.cpu_affinity()) for process in family})
     token = (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o777
-    told = {"sockets": sockets, "affinity": affinity, "token": token, "dashboard": cluster.dashboard, "work": node.cores.work}
+    import ray
+    folder = Path(ray._private.worker._global_node.get_temp_dir_path()).parent
+    told = {"folder": str(folder), "folder_mode": folder.stat().st_mode & 0o777, "sockets": sockets, "affinity": affinity, "token": token, "dashboard": cluster.dashboard, "work": node.cores.work}
 left = sorted(os.sched_getaffinity(0))
 print(json.dumps({**told, "after": left}))
 """
@@ -71,6 +73,12 @@ def on_loopback(ip: str) -> bool:
 
 def test_only_the_user_may_read_the_token(told: dict[str, Any]) -> None:
     assert told["token"] == 0o600
+
+
+def test_nobody_else_can_reach_rays_files_and_nothing_is_left_of_them(told: dict[str, Any]) -> None:
+    """Ray makes its own folders and sockets writable for everybody."""
+    assert told["folder_mode"] == 0o700
+    assert not Path(told["folder"]).exists()
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with a single core there is none to keep free")

@@ -10,7 +10,8 @@ from optuna.storages import InMemoryStorage
 from autoopt.errors import StoreError
 from autoopt.records import Candidate, Eliminated, Measured, StageRun
 from autoopt.search.budget import Budget, BudgetClock
-from autoopt.search.conductor import AT_FIRST, PROBED_AT_ONCE, REPLAYED_AT_ONCE, Conductor, Row
+from autoopt.search.capacity import Capacity
+from autoopt.search.conductor import ONE_NODE, PROBED_AT_ONCE, REPLAYED_AT_ONCE, Conductor, Row, at_first, in_flight
 from autoopt.search.desk import QUEUE_A_TRAINER, Seats
 from autoopt.search.proposals import practitioners_list
 from autoopt.search.study import CandidateStudy, Proposal
@@ -107,19 +108,29 @@ def test_the_most_promising_of_those_postponed_is_called_when_there_is_a_seat(st
     assert search.ask() == slow
 
 
-def test_what_earlier_jobs_decided_needs_few_processes(space: Space, reference: Candidate, outcome: Outcomes) -> None:
+def test_every_trainer_has_a_candidate_before_anything_is_known() -> None:
+    large = Capacity(lanes=2, trainers=32, spare=0)
+    assert at_first(large) >= large.trainers
+    assert at_first(large) <= in_flight(large)
+    assert at_first(ONE_NODE) == 2, "where one core is for everything, the first config comes before many others"
+
+
+def test_what_earlier_jobs_decided_is_asked_for_a_few_at_a_time(
+    space: Space, reference: Candidate, outcome: Outcomes
+) -> None:
     study = CandidateStudy(InMemoryStorage(), space, sampler="random")
     study.enqueue([Proposal(reference, "reference"), *practitioners_list(space)])
     conductor = Conductor(study, reference, BudgetClock(Budget(600.0, None)), lambda _: None, replays=True)
     first = conductor.next()
     assert first is not None
-    assert [conductor.next() is None for _ in range(AT_FIRST)] == [False] * (AT_FIRST - 1) + [True]
+    begun = at_first(ONE_NODE)
+    assert [conductor.next() is None for _ in range(begun)] == [False] * (begun - 1) + [True]
     conductor.tell(first[0], outcome(reference, 0.92, 2.0))
-    in_flight = [conductor.next() for _ in range(REPLAYED_AT_ONCE - (AT_FIRST - 1))]
-    assert all(in_flight)
+    further = [conductor.next() for _ in range(REPLAYED_AT_ONCE - (begun - 1))]
+    assert all(further)
     assert conductor.next() is None
-    assert in_flight[0] is not None
-    conductor.tell(in_flight[0][0], outcome(in_flight[0][1], 0.919, 0.4))
+    assert further[0] is not None
+    conductor.tell(further[0][0], outcome(further[0][1], 0.919, 0.4))
     assert conductor.next() is not None
 
 

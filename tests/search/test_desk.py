@@ -370,3 +370,38 @@ def test_the_desk_tells_what_candidates_wait_for_until_they_fall_silent_or_leave
     desk.heartbeat("b", "export onnx")
     clock.now += 4.0
     assert desk.seats().doing == ("export onnx",)
+
+
+def test_who_is_next_is_rung_for_when_a_trainer_falls_free(clock: HandClock) -> None:
+    low, high, busy = standing(0.1), standing(0.2), standing(0.3)
+    desk = desk_with(HandJudge({low.candidate.id: 1.0, high.candidate.id: 2.0}), clock, trainers=2)
+    rung: list[str] = []
+    assert desk.ask(busy).go
+    assert desk.ask(standing(0.4)).go
+    assert not desk.ask(low, lambda: rung.append("low")).go
+    assert not desk.ask(high, lambda: rung.append("high")).go
+    assert rung == []
+    desk.done(busy)
+    assert rung == ["high"], "one trainer is free: the other one would only come to hear that it is not its turn"
+
+
+def test_a_candidate_between_two_rungs_lets_a_better_one_know(clock: HandClock) -> None:
+    better, busy = standing(0.1), standing(0.2)
+    desk = desk_with(HandJudge({better.candidate.id: 1.0}), clock)
+    rung: list[str] = []
+    assert desk.ask(busy).go
+    assert not desk.ask(better, lambda: rung.append("better")).go
+    assert not desk.ask(busy, lambda: rung.append("busy")).go, "its rung is done, and another one promises more"
+    assert rung == ["better"]
+    assert desk.ask(better).go
+
+
+def test_all_who_wait_hear_that_the_job_stops(clock: HandClock) -> None:
+    desk = desk_with(HandJudge(), clock)
+    rung: list[float] = []
+    assert desk.ask(standing(0.1)).go
+    for depth in (0.2, 0.3):
+        desk.employ(1, 0)
+        desk.ask(standing(depth), lambda depth=depth: rung.append(depth))  # type: ignore[misc]
+    desk.stop()
+    assert 0.2 in rung

@@ -94,7 +94,7 @@ def test_openers_try_each_technique_gently_and_strongly_at_the_starting_rung_whe
 
 def test_a_dear_network_is_proposed_in_every_deployment_that_could_put_it_on_the_front(build: Build) -> None:
     trained = build.candidate(student=True, student__depth=0.4, recovery__epochs=1.0)
-    found = follow_ups(build.view([(trained, 0.915, 0.1)]))
+    found = list(follow_ups(build.view([(trained, 0.915, 0.1)])))
     assert {(p.candidate.deployment.engine, p.candidate.deployment.precision) for p in found} == {("vino", "int8")}
     assert all(build.space.network(p.candidate) == build.space.network(trained) for p in found)
 
@@ -103,17 +103,17 @@ def test_follow_ups_are_ordered_by_promise_and_leave_out_what_is_known(build: Bu
     good = build.candidate(student=True, student__depth=0.4, recovery__epochs=1.0)
     better = build.candidate(student=True, student__depth=0.2, recovery__epochs=1.0)
     view = build.view([(good, 0.900, 0.12), (better, 0.915, 0.08)])
-    found = follow_ups(view)
+    found = list(follow_ups(view))
     assert found
     assert build.space.network(found[0].candidate) == build.space.network(better)
     assert [p.promise for p in found] == sorted((p.promise for p in found), reverse=True)
     again = build.view([(good, 0.900, 0.12), (better, 0.915, 0.08)], running=[p.candidate for p in found])
-    assert follow_ups(again) == []
+    assert list(follow_ups(again)) == []
 
 
 def test_a_poor_network_has_no_follow_ups(build: Build) -> None:
     poor = build.candidate(student=True, student__depth=0.4, recovery__epochs=1.0)
-    assert follow_ups(build.view([(poor, 0.80, 0.1)])) == []
+    assert list(follow_ups(build.view([(poor, 0.80, 0.1)]))) == []
 
 
 def test_a_network_near_the_front_is_promoted_to_the_next_rung_in_its_fastest_deployment(build: Build) -> None:

@@ -1,23 +1,28 @@
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
-from optuna.storages import InMemoryStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from autoopt.errors import FailureKind, JobError
 from autoopt.records import Candidate, Eliminated, Failed, Measured
 from autoopt.search.journal import open_journal
-from autoopt.search.study import MAX_ATTEMPTS, CandidateStudy, Proposal
+from autoopt.search.storage import open_storage
+from autoopt.search.study import MAX_ATTEMPTS, MAX_DEATHS, CandidateStudy, Proposal
+from autoopt.search.study_url import VARIABLE, parse_study
 from autoopt.space import Listed, Space, every, recompose, size
 
 Outcomes = Callable[[Candidate, float, float], Measured]
+Opened: TypeAlias = Callable[[], BaseStorage]
 SLOW = Eliminated("latency", "too slow")
 CRASHED = Failed("build vino", FailureKind.CRASHED, "SIGSEGV")
 INTERRUPTED = Failed("measure", FailureKind.INTERRUPTED, "the node went away")
@@ -26,6 +31,22 @@ INTERRUPTED = Failed("measure", FailureKind.INTERRUPTED, "the node went away")
 @pytest.fixture
 def study(space: Space) -> CandidateStudy:
     return CandidateStudy(InMemoryStorage(), space, sampler="random")
+
+
+@pytest.fixture(params=["journal", "sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a study that is kept somewhere, "journal" for a file in the test's folder."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("database")
+        return url
+    return f"sqlite:///{tmp_path / 'study.db'}" if request.param == "sqlite" else "journal"
+
+
+@pytest.fixture
+def opened(place: str, tmp_path: Path) -> Opened:
+    """Open the same storage, as often as one likes."""
+    study = None if place == "journal" else parse_study(place)
+    return lambda: open_storage(study, tmp_path / "job" / "study.journal")
 
 
 def states(study: CandidateStudy) -> list[TrialState]:
@@ -143,18 +164,43 @@ def test_the_census_counts_by_cause(study: CandidateStudy, reference: Candidate,
 
 
 def test_a_reopened_study_reads_the_outcomes_and_goes_on(
-    space: Space, tmp_path: Path, reference: Candidate, outcome: Outcomes
+    space: Space, opened: Opened, reference: Candidate, outcome: Outcomes
 ) -> None:
-    path = tmp_path / "job" / "study.journal"
-    study = CandidateStudy(open_journal(path), space)
+    study = CandidateStudy(opened(), space)
     asked = study.ask([Proposal(reference, "reference")])
     assert asked is not None
     study.tell(asked.number, outcome(reference, 0.92, 2.0))
-    again = CandidateStudy(open_journal(path), space)
+    again = CandidateStudy(opened(), space)
     assert again.outcomes() == study.outcomes()
     following = again.ask([Proposal(reference, "reference")])
     assert following is not None
     assert following.candidate != reference
+
+
+def test_a_reopened_study_is_what_it_was_whatever_has_happened(
+    space: Space, opened: Opened, reference: Candidate, outcome: Outcomes
+) -> None:
+    """What is held in memory is what is stored: waiting, running, postponed, interrupted, ended in each way, told at once."""
+    study = CandidateStudy(opened(), space, sampler="random")
+    study.enqueue([Proposal(reference, "reference"), Proposal(recompose(space, {}), "list")])
+    study.record(Proposal(recompose(space, {"engine": "vino"}), "earlier"), outcome(reference, 0.91, 1.0))
+    asked = [study.ask() for _ in range(7)]
+    numbers = [each.number for each in asked if each is not None]
+    for number, ending in zip(numbers, (outcome(reference, 0.92, 2.0), SLOW, CRASHED, INTERRUPTED), strict=False):
+        study.tell(number, ending)
+    study.release(numbers[4])
+    study.note_postponed(numbers[5], postponed=True)
+    again = CandidateStudy(opened(), space, sampler="random")
+    assert again.outcomes() == study.outcomes()
+    assert again.running() == study.running()
+    assert again.seen() == study.seen()
+    assert again.census() == study.census()
+    assert again.census().retried == 2
+    assert again.reconcile() == 2
+    assert {each.candidate for each in again.running()} == set()
+    waiting = [again.ask() for _ in range(again.census().waiting)]
+    live = [each.candidate.id for each in (asked[3], asked[4], asked[5], asked[6]) if each is not None]
+    assert sorted(each.candidate.id for each in waiting if each is not None) == sorted(live)
 
 
 def test_another_space_is_refused(space: Space) -> None:
@@ -164,11 +210,10 @@ def test_another_space_is_refused(space: Space) -> None:
         CandidateStudy(storage, replace(space, threads=(1, 2)))
 
 
-def test_reconciling_lets_stale_candidates_wait_once_however_often_it_is_done(space: Space) -> None:
-    storage = InMemoryStorage()
-    study = CandidateStudy(storage, space)
+def test_reconciling_lets_stale_candidates_wait_once_however_often_it_is_done(space: Space, opened: Opened) -> None:
+    study = CandidateStudy(opened(), space)
     asked = [study.ask(), study.ask()]
-    again = CandidateStudy(storage, space)
+    again = CandidateStudy(opened(), space)
     assert again.reconcile() == 2
     assert again.reconcile() == 0
     waiting = [again.ask(), again.ask()]
@@ -178,7 +223,7 @@ def test_reconciling_lets_stale_candidates_wait_once_however_often_it_is_done(sp
 
 def test_who_was_postponed_when_the_search_died_is_not_to_blame(space: Space) -> None:
     storage = InMemoryStorage()
-    for _ in range(MAX_ATTEMPTS + 1):
+    for _ in range(MAX_DEATHS + 1):
         study = CandidateStudy(storage, space, sampler="random")
         study.reconcile()
         asked = study.ask()
@@ -186,12 +231,28 @@ def test_who_was_postponed_when_the_search_died_is_not_to_blame(space: Space) ->
         study.note_postponed(asked.number, postponed=True)
     assert not study.outcomes()
     study.note_postponed(asked.number, postponed=False)
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_DEATHS):
         study.reconcile()
         study.ask()
     study.reconcile()
     (given_up,) = study.outcomes()
     assert isinstance(given_up.outcome, Failed)
+
+
+def test_a_search_that_was_killed_ten_times_gives_nobody_up(space: Space) -> None:
+    storage = InMemoryStorage()
+    first = CandidateStudy(storage, space).ask()
+    assert first is not None
+    for _ in range(10):
+        study = CandidateStudy(storage, space)
+        assert study.reconcile() == 1
+        again = study.ask()
+        assert again is not None
+        assert again.candidate == first.candidate
+    study.tell(again.number, INTERRUPTED)
+    waiting = study.ask()
+    assert waiting is not None
+    assert waiting.candidate == first.candidate, "an interruption while the search lives is counted for itself"
 
 
 def test_a_crash_in_the_middle_of_reconciling_doubles_nothing(space: Space) -> None:
@@ -225,10 +286,13 @@ CHILD = """
 import pickle, sys
 from pathlib import Path
 from autoopt.records import Eliminated
-from autoopt.search.journal import open_journal
+from autoopt.search.storage import open_storage
 from autoopt.search.study import CandidateStudy
-space = pickle.loads(Path(sys.argv[2]).read_bytes())
-study = CandidateStudy(open_journal(Path(sys.argv[1])), space, sampler="random")
+from autoopt.search.study_url import asked_study
+folder = Path(sys.argv[1])
+space = pickle.loads((folder / "space.pickle").read_bytes())
+storage = open_storage(asked_study(None), folder / "job" / "study.journal")
+study = CandidateStudy(storage, space, sampler="random")
 study.reconcile()
 flight = []
 while True:
@@ -242,14 +306,18 @@ while True:
 """
 
 
-def test_after_kill_9_no_candidate_is_lost_none_doubled_and_none_runs(space: Space, tmp_path: Path) -> None:
-    path, pickled = tmp_path / "study.journal", tmp_path / "space.pickle"
-    pickled.write_bytes(pickle.dumps(space))
+def test_after_kill_9_no_candidate_is_lost_none_doubled_and_none_runs(
+    space: Space, tmp_path: Path, place: str, opened: Opened
+) -> None:
+    (tmp_path / "space.pickle").write_bytes(pickle.dumps(space))
     asked: set[str] = set()
     told: list[str] = []
     for lines in (7, 12):
         with subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(path), str(pickled)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", CHILD, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {VARIABLE: place},
         ) as process:
             assert process.stdout is not None
             said = [process.stdout.readline().split() for _ in range(lines)]
@@ -257,7 +325,7 @@ def test_after_kill_9_no_candidate_is_lost_none_doubled_and_none_runs(space: Spa
             said += [words for line in process.stdout if len(words := line.split()) == 2]
         asked |= {name for what, name in said if what == "asked"}
         told += [name for what, name in said if what == "told"]
-    study = CandidateStudy(open_journal(path), space)
+    study = CandidateStudy(opened(), space)
     study.reconcile()
     decided = [each.candidate.id for each in study.outcomes()]
     assert len(set(decided)) == len(decided)

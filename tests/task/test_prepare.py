@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import pickle
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -346,3 +348,30 @@ def test_progress_is_told(make_task: Callable[..., Task], store: LocalStore) -> 
     said: list[str] = []
     prepare(load_task(make_task()), store, progress=said.append)
     assert "writing train: 800 samples" in said
+
+
+class Bomb:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return Path.write_text, (self.place, "boom")  # type: ignore[return-value]  # what a hostile pickle looks like
+
+
+def test_who_only_reads_runs_no_code_of_a_task(prepared: Prepare, tmp_path: Path) -> None:
+    """The task is from a store that somebody else writes to: its functions are a bomb, its imports lead to his folder."""
+
+    def own_metric(outputs: np.ndarray, targets: np.ndarray) -> float:
+        return float((outputs.argmax(1) == targets).mean())
+
+    folder = prepared(metric=own_metric).folder
+    (folder / "functions.pkl").write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
+    manifest = json.loads((folder / "task.json").read_text())
+    (folder / "task.json").write_text(json.dumps(manifest | {"imports": {"folders": [str(tmp_path)], "modules": {}}}))
+    task = PreparedTask.open(folder, code=False)
+    assert (task.metric_name, len(task.arrays("validation").targets)) == ("own_metric", 400)
+    assert str(tmp_path) not in sys.path
+    for run in (lambda: task.metric, lambda: task.loss, lambda: task.student, task.open_original):
+        with pytest.raises(TaskError, match="was opened to be read only"):
+            run()
+    assert not (tmp_path / "boom").exists()

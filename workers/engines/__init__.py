@@ -11,6 +11,7 @@ from importlib import import_module, metadata
 
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.broken import broken
+from autoopt.workers.plugins import entry_points
 
 __all__ = ["Engine", "Offer", "Session", "Source", "engine", "engines", "offers"]
 
@@ -34,7 +35,7 @@ def engines() -> dict[str, Engine]:
     One whose entry point cannot be loaded stands there as an engine that offers nothing, with the reason.
     """
     found = {name: _own(place) for name, place in _ENGINES.items()}
-    for point in metadata.entry_points(group=ENTRY_POINTS):
+    for point in entry_points(ENTRY_POINTS):
         found.setdefault(point.name, _foreign(point))
     return found
 

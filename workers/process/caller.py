@@ -171,7 +171,7 @@ def call(function: str, request: JSON, limits: Limits, preload: Preload, log: Pa
         function: ``"module:name"``; takes the request, returns JSON. Imported in the child, with the caller's import path,
             environment variables and working folder. What it leaves in its folder for temporary files is removed when it has ended.
         request: JSON.
-        limits: of time, memory, cores and threads, for the function and everything that it starts.
+        limits: of time, memory, disk, cores and threads, for the function and everything that it starts.
         preload: what the warmed parent imports. Parents are kept by it.
         log: the file for stdout and stderr; its folder is made. The first 10 MB and the last 4 kB are kept.
 
@@ -180,11 +180,12 @@ def call(function: str, request: JSON, limits: Limits, preload: Preload, log: Pa
 
     Raises:
         StageError: what the function raised, if that was one; else CRASHED with the signal's name, TIMED_OUT, OUT_OF_MEMORY,
-            ERROR with the exception, or INTERRUPTED where the warmed parent itself was killed. Its ``log`` is the log's end.
+            OUT_OF_SPACE, ERROR with the exception, or INTERRUPTED where the warmed parent itself was killed. Its ``log`` is the log's end.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    order = json.dumps(to_json(limits) | {"log": str(log.absolute())}).encode()
     with _temporary_folder() as temporary:
+        watched = [*limits.folders, temporary]
+        order = json.dumps(to_json(limits) | {"log": str(log.absolute()), "folders": watched}).encode()
         asked = json.dumps(_request(function, request, limits, temporary)).encode()
         try:
             return _try(asked, order, preload)

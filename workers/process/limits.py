@@ -20,6 +20,9 @@ class Limits:
     Mapped files do not count, for they can be dropped; nor does address space, of which runtimes reserve far more than
     they touch.
     """
+    disk_bytes: int | None = None
+    """Of files in these folders and in the call's own one for temporary files; None is no limit."""
+    folders: tuple[str, ...] = ()
     cores: tuple[int, ...] | None = None
     """The logical processors to pin to; None leaves what the warmed parent has."""
     exclusive: bool = False

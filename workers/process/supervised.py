@@ -23,12 +23,12 @@ TAIL_BYTES = 4_000
 _CHUNK = 1 << 16
 _PIPE_READS = 4
 """Enough to empty a pipe, and an end where a process that escaped goes on printing."""
-_MEMORY_CHECK_S = 0.1
+_MEMORY_CHECK_S, _DISK_CHECK_S = 0.2, 0.5
 
 
 @dataclass
 class CappedLog:
-    """A log file that keeps its beginning and its end."""
+    """A log file, unbuffered, that keeps its beginning and its end."""
 
     file: BinaryIO
     written: int = 0
@@ -37,10 +37,11 @@ class CappedLog:
 
     def add(self, data: bytes) -> None:
         """Take what was printed."""
-        kept = data[: max(0, LOG_BYTES - self.written)]
-        self.file.write(kept)
-        self.written += len(kept)
-        self.left_out += len(data) - len(kept)
+        kept = 0
+        with contextlib.suppress(OSError):  # the disk is full: no reason to end the other calls as well
+            kept = self.file.write(data[: max(0, LOG_BYTES - self.written)])
+        self.written += kept
+        self.left_out += len(data) - kept
         self.tail.append(data)
         while sum(map(len, self.tail)) - len(self.tail[0]) >= TAIL_BYTES:
             self.tail.popleft()
@@ -51,9 +52,19 @@ class CappedLog:
 
     def close(self) -> None:
         """Write the end, where the middle was left out."""
-        if self.left_out:
-            self.file.write(f"\n[{self.left_out} bytes left out; the end:]\n{self.end()}".encode())
-        self.file.close()
+        with contextlib.suppress(OSError):
+            if self.left_out:
+                self.file.write(f"\n[{self.left_out} bytes left out; the end:]\n{self.end()}".encode())
+        with contextlib.suppress(OSError):
+            self.file.close()
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The log's file; where it cannot be had, the log's end is kept all the same."""
+    try:
+        return path.open("wb", buffering=0)
+    except OSError:
+        return Path(os.devnull).open("wb", buffering=0)
 
 
 class Supervised:
@@ -64,14 +75,15 @@ class Supervised:
         self.status = status
         self.pipe = pipe
         self.timeout_s = float(order["timeout_s"])
-        self.memory_bytes = order["memory_bytes"]
+        self.memory_bytes, self.disk_bytes = order["memory_bytes"], order["disk_bytes"]
+        self.folders: list[str] = order["folders"]
         self.deadline = time.monotonic() + self.timeout_s
         self.handle = os.pidfd_open(pid)
         self.verdict: tuple[FailureKind, str] | None = None
         self._kills_before = system.out_of_memory_kills()
-        self._log = CappedLog(Path(order["log"]).open("wb"))  # noqa: SIM115 (closed by `finish`)
+        self._log = CappedLog(_opened(Path(order["log"])))
         self._selector: selectors.BaseSelector | None = None
-        self._memory_checked_at = 0.0
+        self._memory_checked_at = self._disk_checked_at = 0.0
         os.set_blocking(pipe, False)
         self._tell({"pid": pid})
 
@@ -103,18 +115,16 @@ class Supervised:
     def check(self) -> None:
         """Kill the call if it is beyond a limit."""
         now = time.monotonic()
-        if self.verdict is not None:
-            return
-        if now > self.deadline:
+        if self.verdict is None and now > self.deadline:
             self._kill(FailureKind.TIMED_OUT, f"took longer than its limit of {self.timeout_s:g} s")
-        elif self.memory_bytes is not None and now > self._memory_checked_at + _MEMORY_CHECK_S:
+        if self.verdict is None and self.memory_bytes is not None and now > self._memory_checked_at + _MEMORY_CHECK_S:
             self._memory_checked_at = now
             used = sum(map(system.resident_bytes, system.tree(self.pid)))
-            if used > self.memory_bytes:
-                limit = self.memory_bytes / 1e6
-                self._kill(
-                    FailureKind.OUT_OF_MEMORY, f"used {used / 1e6:.0f} MB, more than its limit of {limit:.0f} MB"
-                )
+            self._kill_above(used, self.memory_bytes, FailureKind.OUT_OF_MEMORY, "used")
+        if self.verdict is None and self.disk_bytes is not None and now > self._disk_checked_at + _DISK_CHECK_S:
+            self._disk_checked_at = now
+            written = sum(map(system.written_bytes, self.folders))
+            self._kill_above(written, self.disk_bytes, FailureKind.OUT_OF_SPACE, "wrote")
 
     def cancel(self) -> None:
         """Kill the call, unless that has been done: nobody waits for it any more."""
@@ -135,6 +145,10 @@ class Supervised:
         self._log.close()
         self._tell({"exit": exit_status, "kind": kind, "message": message, "log": self._log.end()})
         self.abandon()
+
+    def _kill_above(self, taken: int, limit: int, kind: FailureKind, verb: str) -> None:
+        if taken > limit:
+            self._kill(kind, f"{verb} {taken / 1e6:.0f} MB, more than its limit of {limit / 1e6:.0f} MB")
 
     def _kill(self, kind: FailureKind, message: str) -> None:
         self.verdict = (kind, message)

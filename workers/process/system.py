@@ -12,6 +12,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def die_with_parent(parent: int) -> None:
@@ -88,6 +89,28 @@ def resident_bytes(pid: int) -> int:
         return 0
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem") if name in fields)
+
+
+def memory_bytes() -> int:
+    """What this machine has, or the container that it is."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of the second and the first version of control groups
+        with contextlib.suppress(OSError, ValueError):  # not a container, or "max"
+            found.append(int((_GROUPS / name).read_text()))
+    return min(found)
+
+
+def written_bytes(folder: str) -> int:
+    """What the files in a folder and its folders take on the disk; 0 when it is gone."""
+    total = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # it is being written and removed while we look
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    total += written_bytes(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+    return total
 
 
 def out_of_memory_kills() -> int:

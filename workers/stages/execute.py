@@ -6,8 +6,11 @@ job does not pay for it twice; a transient one is not.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import shutil
 import socket
 import time
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from autoopt.errors import FailureKind, StageError, StoreError
 from autoopt.records import StageRun, to_json
 from autoopt.workers import process
 from autoopt.workers.node import Cores, Node
-from autoopt.workers.process import Limits, Preload
+from autoopt.workers.process import Limits, Preload, system
 from autoopt.workers.stages.run import FACTS, Work, write_request
 from autoopt.workers.stages.setup import Setup
 from autoopt.workers.stages.stage import Role, Stage
@@ -29,9 +32,14 @@ TIMELINE = "stages.jsonl"
 # What a stage's parent process has imported already, so that the stage's own process starts at once. Training and measuring have
 # one parent, which lends the lane's cores to a training while nothing is measured; what is measured has no build tool in memory.
 # The first optimizer of a process imports Dynamo, which takes a second.
-_RUNNING = Preload(("numpy", "torch"), ("onnxruntime", "openvino", "torch._dynamo"))
-_BUILDING = Preload(("numpy", "torch", "onnxruntime"), ("onnx", "openvino", "nncf"))
+_OURS = "autoopt.workers.stages.preload"
+_RUNNING = Preload(("numpy", "torch", _OURS), ("onnxruntime", "openvino", "torch._dynamo"))
+_BUILDING = Preload(("numpy", "torch", "onnxruntime", _OURS), ("onnx", "openvino", "nncf"))
 PRELOAD = {Role.TRAINER: _RUNNING, Role.LANE: _RUNNING, Role.BUILDER: _BUILDING, Role.FINISHER: _BUILDING}
+MEMORY_SHARE, DISK_SHARE = 0.8, 0.5
+"""What a stage may use of its node's memory, and of what is free on the store's disk: what it takes beyond that, others miss."""
+LEAST_DISK_BYTES = 1_000_000_000
+"""Where less than twice that is free, it is the disk that is too small."""
 _REPEATABLE = frozenset({FailureKind.UNSUPPORTED, FailureKind.DISAGREEMENT, FailureKind.DIVERGED})
 
 logger = logging.getLogger(__name__)
@@ -87,14 +95,16 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
         work = Work(stage.name, dict(stage.params), parents, out, threads, cores)
         limits = Limits(
             timeout_s=stage.timeout_s,
-            memory_bytes=setup.memory_bytes,
+            memory_bytes=setup.memory_bytes or round(MEMORY_SHARE * system.memory_bytes()),
+            disk_bytes=setup.disk_bytes or max(LEAST_DISK_BYTES, round(DISK_SHARE * shutil.disk_usage(out).free)),
+            folders=(str(out),),
             cores=cores,
             exclusive=stage.role is Role.LANE,
             spare=spare,
             background=stage.role is Role.BUILDER,
             threads=threads,
         )
-        log = logs / f"{stage.kind}-{stage.name}-{stage.key[:12]}.log"
+        log = log_of(stage, logs)
         try:
             facts = process.call(
                 "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, PRELOAD[stage.role], log
@@ -105,6 +115,11 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
         store.publish(stage.key, out)
     seconds = time.monotonic() - clock
     return Result(StageRun(stage.kind, stage.name, stage.key, False, started_at, seconds, socket.gethostname()), facts)  # noqa: FBT003
+
+
+def log_of(stage: Stage, logs: Path) -> Path:
+    """The file for what a stage prints."""
+    return logs / f"{stage.kind}-{stage.name}-{stage.key[:12]}.log"
 
 
 def _cores(role: Role, cores: Cores) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -118,10 +133,29 @@ def _cores(role: Role, cores: Cores) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def note(run: StageRun, logs: Path) -> None:
-    """A line a stage that was computed: the job's time line. A short line is appended whole."""
-    if not run.cached:
-        with (logs / TIMELINE).open("a") as file:
-            file.write(json.dumps(to_json(run)) + "\n")
+    """A line a stage that was computed: the job's time line. A short line is appended whole, or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    if run.cached:
+        return
+    path = logs / TIMELINE
+    try:
+        _append(path, json.dumps(to_json(run)).encode() + b"\n")
+    except OSError as error:
+        message = (
+            f"the job's time line {path} cannot be written: {error.strerror}; see that it can, then resume the job"
+        )
+        raise StoreError(message) from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        if file.write(line) != len(line):
+            file.truncate(before)  # the next line must not be glued to half of this one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _parent(key: str, store: Store) -> Path:

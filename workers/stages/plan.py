@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -351,10 +352,13 @@ def _timing(kind: str, split: str) -> dict[str, float]:
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """The installed version of each distribution; "absent" where there is none."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    return {package: _version(package) for package in packages}
+
+
+@cache
+def _version(package: str) -> str:
+    # Looked up in files each time, and a candidate's plan asks a hundred times.
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

@@ -29,7 +29,9 @@ class Setup:
     """Recovery is done in these steps, in epochs, cumulative; after each the candidate may be eliminated."""
     stage_timeout_s: float = 900.0
     memory_bytes: int | None = None
-    """A stage's process may use so much."""
+    """A stage's processes may use so much; None: four fifths of the node's."""
+    disk_bytes: int | None = None
+    """They may write so much; None: half of what is free, `LEAST_DISK_BYTES` at least."""
     settings: dict[str, float] = field(default_factory=dict)
     """Overrides of the timing's defaults, by name (`autoopt.workers.measure.TimingSettings`)."""
 

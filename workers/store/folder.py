@@ -27,7 +27,7 @@ PATIENCE_S = 90.0
 """How long an operation is tried again while the store does not answer."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 SAID_AGAIN_AFTER_S = 10.0
-AT_ONCE = 16
+AT_ONCE = 8
 """Files moved at a time: each may take 100 MB of memory."""
 
 _LOCAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -190,6 +190,7 @@ class RemoteFolder:
                 if trouble is None or (isinstance(error, FileNotFoundError) and not lacks_bucket(error)):
                     outage.ends()
                     raise
+                outage.began()
                 if trouble is not Trouble.UNREACHABLE or outage.lasted_s >= patience_s:
                     raise self._error(trouble, error, outage.lasted_s) from error
                 self._close_broken()
@@ -229,13 +230,17 @@ class _Outage:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._said_at_s: float | None = None
         self._wait_s = FIRST_WAIT_S
 
     @property
     def lasted_s(self) -> float:
-        return time.monotonic() - self._began
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+    def began(self) -> None:
+        """The first failure counts, not when the operation began: uploading may take minutes."""
+        self._began = self._began or time.monotonic()
 
     def goes_on(self, error: Exception, patience_s: float) -> None:
         """Wait before the operation is tried again, for the last time when patience ends."""

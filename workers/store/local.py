@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from autoopt.errors import StoreError
+from autoopt.errors import FailureKind, StageError, StoreError
 from autoopt.workers.store import checksums, locks
 from autoopt.workers.store.base import Store
 from autoopt.workers.store.files import LocalFiles
@@ -59,7 +59,7 @@ class LocalStore(Store):
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
         self._verified: set[str] = set()
-        with self._errors():
+        with self.errors():
             for folder in (self._scratch, self._locks):
                 folder.mkdir(parents=True, exist_ok=True)
             self._remove_abandoned()
@@ -67,7 +67,7 @@ class LocalStore(Store):
     def get(self, key: str) -> Path | None:
         """See `Store.get`. The checksums are verified once a process for each key."""
         place = self._place(key)
-        with self._errors():
+        with self.errors():
             if not place.is_dir():
                 self._verified.discard(key)
                 return None
@@ -80,7 +80,7 @@ class LocalStore(Store):
     def publish(self, key: str, folder: Path) -> Path:
         """See `Store.publish`. A folder of another file system is copied first."""
         self._place(key)
-        with self._errors():
+        with self.errors():
             if folder.stat().st_dev != self.root.stat().st_dev:
                 with self.scratch() as copy:
                     shutil.copytree(folder, copy, dirs_exist_ok=True)
@@ -93,7 +93,7 @@ class LocalStore(Store):
     def adopt(self, key: str, folder: Path) -> Path:
         """Publish a scratch folder of this store whose checksums are written already."""
         place = self._place(key)
-        with self._errors():
+        with self.errors():
             place.parent.mkdir(exist_ok=True)
             _rename_or_drop(folder, place)
             checksums.sync_folder(place.parent)
@@ -102,7 +102,7 @@ class LocalStore(Store):
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """See `Store.scratch`. A failure inside, on a disk that is full, becomes a StoreError."""
-        with self._errors():
+        with self.errors():
             folder = self._scratch / uuid.uuid4().hex
             lock = folder.with_suffix(".lock")
             with locks.hold(lock, "a scratch folder"):
@@ -120,13 +120,13 @@ class LocalStore(Store):
     def lock(self, key: str, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
         """See `Store.lock`. Waiting longer than ten seconds is said in the log. Not re-entrant."""
         self._place(key)
-        with self._errors(), locks.hold(self._locks / key, f"artifact {key[:12]}", meanwhile):
+        with self.errors(), locks.hold(self._locks / key, f"artifact {key[:12]}", meanwhile):
             yield
 
     def note(self, topic: str, line: str) -> None:
         """See `Store.note`."""
         self._place(topic)
-        with self._errors():
+        with self.errors():
             self._notes.mkdir(exist_ok=True)
             # One write of an append-mode file goes to its end as a whole.
             with (self._notes / topic).open("ab", buffering=0) as file:
@@ -135,7 +135,7 @@ class LocalStore(Store):
     def notes(self, topic: str) -> tuple[str, ...]:
         """See `Store.notes`."""
         self._place(topic)
-        with self._errors():
+        with self.errors():
             try:
                 text = (self._notes / topic).read_text()
             except FileNotFoundError:
@@ -144,14 +144,24 @@ class LocalStore(Store):
 
     def keys(self) -> Iterator[str]:
         """See `Store.keys`."""
-        with self._errors():
+        with self.errors():
             found = sorted(self.root.glob("[0-9a-f][0-9a-f]/*"))
         return (path.name for path in found if is_key(path.name))
 
     @property
     def files(self) -> LocalFiles:
         """See `Store.files`."""
-        return LocalFiles(self.root, self._errors)
+        return LocalFiles(self.root, self.errors)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Within the context, what the operating system says about the store becomes a StoreError that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _REMEDIES and self._is_ours(error):
+                self._fail(error, error.errno)
+            raise
 
     @property
     def _scratch(self) -> Path:
@@ -198,16 +208,6 @@ class LocalStore(Store):
                     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                     lock.unlink(missing_ok=True)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn what the operating system says about the store into a StoreError that says what to do."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in _REMEDIES and self._is_ours(error):
-                self._fail(error, error.errno)
-            raise
-
     def _is_ours(self, error: OSError) -> bool:
         # A write through an open file names no path; what names another folder is not the store's business.
         return error.filename is None or str(error.filename).startswith(str(self.root))
@@ -215,6 +215,8 @@ class LocalStore(Store):
     def _blame_full_disk(self, error: Exception) -> None:
         """Libraries hide a full disk behind errors of their own (torch: RuntimeError): ask the disk itself."""
         state = os.statvfs(self.root)
+        if isinstance(error, StageError) and error.kind is FailureKind.OUT_OF_SPACE:
+            return  # what fills it is this folder, and goes with it
         if not isinstance(error, StoreError) and state.f_bavail * state.f_frsize < ALMOST_FULL_BYTES:
             self._fail(error, errno.ENOSPC)
 

@@ -16,6 +16,8 @@ from autoopt.workers.store.local import LocalStore
 from autoopt.workers.store.remote import RemoteStore
 from autoopt.workers.store.urls import HIDDEN, is_url, masked
 
+STORE = "AUTOOPT_STORE"
+"""The variable that names the user's own store; where an address has a password, the only place that holds it."""
 _LOST_A_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/(?!/)")
 
 
@@ -83,7 +85,7 @@ def check_store(where: str | Path) -> None:
 
 def default_store() -> str:
     """The user's own: ``$AUTOOPT_STORE``, a path or a URL, else ``~/.cache/autoopt/store``."""
-    named = os.environ.get("AUTOOPT_STORE")
+    named = os.environ.get(STORE)
     if not named:
         return str(_user_cache() / "store")
     return named if is_url(named) else str(Path(named).expanduser())
@@ -103,7 +105,8 @@ def _local_folder(address: str) -> Path | None:
     """The folder of this machine that is meant; None where it is elsewhere."""
     if not is_url(address):
         if _LOST_A_SLASH.match(address):
-            message = f"the store {address} has lost a slash, as a URL does that is made a Path; give it as text"
+            meant = masked(address.replace(":/", "://", 1))
+            message = f"the store {address.partition(':')[0]}:/… has lost a slash, as a URL does that is made a Path; give {meant} as text"
             raise UserError(message)
         return Path(address).expanduser()
     split = urlsplit(address)

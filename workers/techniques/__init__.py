@@ -10,11 +10,12 @@ Others join with the entry points ``autoopt.techniques``: a name, and the class.
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from autoopt.errors import SpaceError
+from autoopt.workers.plugins import entry_points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,13 +42,18 @@ def techniques() -> Mapping[str, Technique]:
     Raises:
         SpaceError: an entry point names a technique that there already is.
     """
-    found = {name: _own(name, class_name) for name, class_name in _TABLE.items()}
-    for point in metadata.entry_points(group=ENTRY_POINTS):
+    found = own()
+    for point in entry_points(ENTRY_POINTS):
         if point.name in found:
             message = f"two techniques are called {point.name!r}: rename or uninstall the one of {point.value}"
             raise SpaceError(message)
         found[point.name] = point.load()()
     return MappingProxyType(dict(sorted(found.items(), key=lambda item: _phase(item[1]))))
+
+
+def own() -> dict[str, Technique]:
+    """Those of this package, by name."""
+    return {name: _own(name) for name in _TABLE}
 
 
 def technique(name: str) -> Technique:
@@ -56,6 +62,8 @@ def technique(name: str) -> Technique:
     Raises:
         SpaceError: there is none; the message lists the names that there are.
     """
+    if name in _TABLE:
+        return _own(name)  # without looking for other packages', which every stage's process would do anew
     known = techniques()
     if name not in known:
         message = f"unknown technique {name!r}; known are {', '.join(known)}"
@@ -63,8 +71,9 @@ def technique(name: str) -> Technique:
     return known[name]
 
 
-def _own(name: str, class_name: str) -> Technique:
-    made: Technique = getattr(import_module(f"autoopt.workers.techniques.{name}"), class_name)()
+@cache
+def _own(name: str) -> Technique:
+    made: Technique = getattr(import_module(f"autoopt.workers.techniques.{name}"), _TABLE[name])()
     return made
 
 

@@ -15,7 +15,7 @@ from autoopt.workers import engines as table
 
 def _with_entry_point(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     point = metadata.EntryPoint("foreign", value, table.ENTRY_POINTS)
-    monkeypatch.setattr(table.metadata, "entry_points", lambda group: [point] if group == table.ENTRY_POINTS else [])
+    monkeypatch.setattr(table, "entry_points", lambda group: [point] if group == table.ENTRY_POINTS else [])
     table.engines.cache_clear()
 
 

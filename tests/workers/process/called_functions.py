@@ -94,6 +94,15 @@ def allocate(request: Any) -> Any:
     return len(held)
 
 
+def fill_disk(request: Any) -> Any:
+    """Write without end into the folder, or into the one for temporary files: 10 MB every 50 ms, and 3 GB at most."""
+    with Path(request or tempfile.gettempdir(), "filling").open("wb") as file:
+        for _ in range(300):
+            file.write(bytes(10_000_000))
+            file.flush()
+            time.sleep(0.05)
+
+
 def raise_memory_error(request: Any) -> Any:
     return bytearray(1 << 60)
 

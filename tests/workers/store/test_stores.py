@@ -43,6 +43,20 @@ def test_the_first_to_publish_a_key_wins_for_all_nodes(place: Place) -> None:
     assert (third / "sub" / "file.bin").read_bytes() == b"first"
 
 
+def test_what_another_node_adds_is_seen_by_a_store_that_has_looked_before(place: Place) -> None:
+    first, second, topic = place.open("first"), place.open("second"), key("topic")
+    for number in range(3):
+        assert len(list(second.keys())) == number
+        assert second.get(key(str(number))) is None
+        assert len(second.notes(topic)) == number
+        assert len(second.files.names("jobs")) == number
+        publish(first, str(number))
+        first.note(topic, str(number))
+        first.files.write(f"jobs/{number}", b"")
+        assert second.get(key(str(number))) is not None
+        assert second.files.read(f"jobs/{number}") == b""
+
+
 def test_a_scratch_folder_goes_unless_it_is_published(place: Place) -> None:
     store = place.open()
     with store.scratch() as left:
@@ -110,16 +124,16 @@ def test_notes_are_told_in_the_order_in_which_nodes_made_them(place: Place) -> N
 def test_threads_lose_no_note(place: Place) -> None:
     store, topic = place.open(), key("topic")
 
-    def write(writer: int) -> None:
-        for number in range(20):
-            store.note(topic, f"{writer} {number}")
-
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(store.notes(topic)) == sorted(f"{writer} {number}" for writer in range(4) for number in range(20))
+    expected: list[str] = []
+    for number in range(5):
+        lines = [f"{writer} {number}" for writer in range(4)]
+        threads = [threading.Thread(target=store.note, args=(topic, line)) for line in lines]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expected += lines
+        assert sorted(store.notes(topic)) == sorted(expected)
 
 
 def test_small_files_are_written_replaced_listed_and_removed_by_name(place: Place) -> None:

@@ -79,7 +79,7 @@ def entry_point(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(name: str) -> None:
         point = metadata.EntryPoint(name, f"{Foreign.__module__}:Foreign", registry.ENTRY_POINTS)
         monkeypatch.setattr(metadata.EntryPoint, "load", lambda _: Foreign)
-        monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else [])
+        monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else [])
         techniques.cache_clear()
 
     yield install
