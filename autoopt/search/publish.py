@@ -71,7 +71,7 @@ class Publisher:
         """Begin to show progress; ``rows`` are the outcomes of an earlier run of the job."""
         self._prepared, self._exporter = prepared, exporter
         with self._lock:
-            self._progress = replace(self._progress, dashboard=dashboard or None, metric=prepared.task.metric.name)
+            self._progress = replace(self._progress, dashboard=dashboard or None, metric=prepared.task.metric_name)
         self._thread.start()
         if rows:
             self.told(rows)
@@ -122,7 +122,7 @@ class Publisher:
             self._rows,
             self._prepared.setup.reference,
             read_confirmed(self._folder),
-            self._prepared.task.metric.name,
+            self._prepared.task.metric_name,
             self._exporter,
         )
 
@@ -185,7 +185,7 @@ class Publisher:
         write_report(data, self._folder.path)
         setup, confirmed = prepared.setup, read_confirmed(self._folder)
         write_front(
-            self._folder.front_path, self._rows, setup.reference, confirmed, prepared.task.metric.name, setup.task_key
+            self._folder.front_path, self._rows, setup.reference, confirmed, prepared.task.metric_name, setup.task_key
         )
         if front is not None and self._exporter is not None:
             self._exporter(front.recommended.config, self._folder.bundle_path)

@@ -72,7 +72,7 @@ class StoppedError(StageError):
 def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     node = _node()
-    process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
+    meet(node, shared=place.shared)
     try:
         code.settle(place.code)
         with place.metrics.holding(stage.role):
@@ -81,6 +81,17 @@ def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
         # For who looks at the task in Ray's dashboard.
         print(f"{stage.label}: {error}\n{getattr(error, 'log', '')}")
         return error
+
+
+def meet(node: Node, *, shared: bool) -> None:
+    """Have this process use the warmed parents of its node; those of a shared one are kept for the next job."""
+    process.share(node.meeting_of(ray.get_runtime_context().get_node_id()), _raylet() if shared else None)
+
+
+@cache
+def _raylet() -> int | None:
+    """The process with which a node ends; Ray's workers, and the drivers of its jobs, descend from it."""
+    return process.ancestor("raylet")
 
 
 @cache

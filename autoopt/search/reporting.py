@@ -35,7 +35,7 @@ def report_data(
     """Everything that a report tells."""
     return ReportData(
         job=spec.name,
-        task=TaskFacts(task.name, task.metric.name, task.splits),
+        task=TaskFacts(task.name, task.metric_name, task.splits),
         space=spec.space,
         scenario=scenario,
         budget=spec.budget,
