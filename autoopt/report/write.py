@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from autoopt.report import html, markdown, tables
+from autoopt.report import html, markdown
 from autoopt.report.data import ReportData
 
 
@@ -15,6 +15,8 @@ def write_report(data: ReportData, folder: Path) -> tuple[Path, ...]:
 
     May be called again and again while a job runs: each file is replaced at once.
     """
+    from autoopt.report import tables  # and with it pandas, which a search can do without at its beginning
+
     folder.mkdir(parents=True, exist_ok=True)
     writers: dict[str, Callable[[Path], object]] = {
         "front.csv": lambda path: tables.write_front_csv(data, path),

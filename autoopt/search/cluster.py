@@ -121,6 +121,7 @@ def joined_cluster(job: str) -> Iterator[Cluster]:
     context = ray.init(address="auto", **_quiet())
     try:
         commons = Shared()
+        commons.summon()
         try:
             yield Cluster(_address(context), commons=commons)
         finally:

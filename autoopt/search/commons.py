@@ -71,6 +71,10 @@ class Shared:
     def __init__(self) -> None:
         self._actor: Any = None
 
+    def summon(self) -> None:
+        """See that they are there; their process takes seconds to start, and nobody waits for it here."""
+        self._actor = _actor()
+
     def _ask(self, method: str, *arguments: object) -> Any:
         import ray
 

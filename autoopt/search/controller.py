@@ -12,14 +12,15 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from autoopt.front import Front
-from autoopt.jobfolder import JobFolder
+from autoopt.jobfolder import JobFolder, JobSpec
 from autoopt.records import Candidate
 from autoopt.records.job import Progress
 from autoopt.search import code
@@ -43,6 +44,7 @@ from autoopt.search.storage import open_storage, study_name
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.search.study_url import StudyUrl, known_study
 from autoopt.space import parse_space
+from autoopt.space.schema import SpaceFile
 from autoopt.workers import process
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.node import Hardware, Node, meeting_named, share_cores
@@ -158,46 +160,75 @@ def _on_a_cluster(
     root = address_of(spec.store)
     space_file = parse_space(spec.space_text, spec.space)
     store = open_store(root)
-    with joined_cluster(folder.path.name) as cluster, ThreadPoolExecutor(1) as pool:
-        from autoopt.search.nodes import look_at_nodes, merged, require_hardware
-        from autoopt.search.remote import Place
+    node = Node.here()
+    keeper = process.ancestor("raylet") if node.meeting else None
+    seen: Future[Mapping[str, Any]] = Future()
 
-        with clock.paused():
-            there = require_hardware(
-                space_file,
-                wait=bool(spec.options.get("wait")),
-                waiting=lambda missing: publisher.phase(f"waiting for {missing}"),
-                stopped=stop.is_set,
-            )
-        if not there:
-            yield None
-            return
-        publisher.phase("preparing")
-        pending = pool.submit(look_at_nodes)
+    def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
+        from autoopt.search.nodes import merged
 
-        def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
-            seen = pending.result()
-            return {kind: each.hardware for kind, each in seen.items()}, merged(seen)
+        kinds = seen.result()
+        return {kind: each.hardware for kind, each in kinds.items()}, merged(kinds)
 
-        with _meeting(Node.here().meeting_of(str(folder.path))):
-            prepared = prepare_job(spec, folder, space_file, root, look)
-        by_all = confirms_by_all(clock, prepared.task)
-        feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
-        groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
-        places = {
-            *filter(None, [spec.options.get("code")]),
-            *code.named_by(prepared.task.manifest.imports, os.getuid()),
-        }
-        place = Place(
-            prepared.setup,
-            root,
-            str(folder.logs),
-            feed.metrics,
-            job=folder.path.name,
-            shared=True,
-            code=tuple(sorted(places)),
+    with ThreadPoolExecutor(2) as pool, _meeting(node.meeting_of(str(folder.path)), keeper=keeper):
+        # The task needs no cluster, and the imports of Ray and Tune take seconds.
+        preparing = pool.submit(prepare_job, spec, folder, space_file, root, look)
+        with joined_cluster(folder.path.name) as cluster:
+            pool.submit(import_module, "autoopt.search.trial")
+            try:
+                kinds = _seen(spec, space_file, publisher, clock, lambda: stop.is_set() or preparing.done())
+            except BaseException as error:
+                seen.set_exception(error)
+                raise
+            if kinds is None:
+                seen.cancel()
+                if not stop.is_set():
+                    preparing.result()  # it has failed, and says why
+                yield None
+                return
+            seen.set_result(kinds)
+            prepared = preparing.result()
+            feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
+            by_all = confirms_by_all(clock, prepared.task)
+            groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
+            place = _place(folder, prepared, root, feed.metrics)
+            yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
+
+
+def _seen(
+    spec: JobSpec, space_file: SpaceFile, publisher: Publisher, clock: BudgetClock, stopped: Callable[[], bool]
+) -> Mapping[str, Any] | None:
+    """The cluster's kinds of hardware, as soon as those that the space names are there; None where the waiting was ended."""
+    from autoopt.search.nodes import look_at_nodes, require_hardware
+
+    with clock.paused():
+        there = require_hardware(
+            space_file,
+            wait=bool(spec.options.get("wait")),
+            waiting=lambda missing: publisher.phase(f"waiting for {missing}"),
+            stopped=stopped,
         )
-        yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
+    if not there:
+        return None
+    publisher.phase("preparing")
+    return look_at_nodes()
+
+
+def _place(folder: JobFolder, prepared: Prepared, store: str, metrics: JobMetrics) -> Any:
+    """Where a job on a cluster works; its code travels with it."""
+    from autoopt.search.remote import Place
+
+    own = filter(None, [folder.spec().options.get("code")])
+    places = {*own, *code.named_by(prepared.task.manifest.imports, os.getuid())}
+    return Place(
+        prepared.setup,
+        store,
+        str(folder.logs),
+        metrics,
+        job=folder.path.name,
+        shared=True,
+        code=tuple(sorted(places)),
+    )
 
 
 def _begun(
@@ -224,9 +255,9 @@ def _begun(
 
 
 @contextmanager
-def _meeting(folder: Path, *, own: bool = False) -> Iterator[None]:
+def _meeting(folder: Path, *, own: bool = False, keeper: int | None = None) -> Iterator[None]:
     """As long as the context lasts, this process shares the warmed parents that meet in the folder; ``own``: nobody else's."""
-    process.share(folder)
+    process.share(folder, keeper)
     try:
         yield
     finally:

@@ -35,10 +35,10 @@ class Seen:
 @ray.remote(num_cpus=0, max_retries=2)  # type: ignore[untyped-decorator]  # Ray's
 def _look() -> tuple[Any, Any]:
     from autoopt.search.preparation import engines_here
-    from autoopt.workers import process
+    from autoopt.search.remote import meet
 
     node = Node.here()
-    process.share(node.meeting_of(ray.get_runtime_context().get_node_id()))
+    meet(node, shared=True)
     return to_json(node.hardware), to_json(engines_here())
 
 

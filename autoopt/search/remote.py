@@ -81,8 +81,7 @@ class StoppedError(StageError):
 def _run_stage(stage: Stage, place: Place) -> Result | AutooptError:
     """On a node. What fails in our own words is returned, not raised: Ray would wrap it in its own traceback."""
     node = _node()
-    meeting = node.meeting_of(ray.get_runtime_context().get_node_id())
-    process.share(meeting)
+    meeting = meet(node, shared=place.shared)
     store = _store(place.store)
     logs = Path(place.logs) if isinstance(store, LocalStore) else meeting / "logs" / place.job
     try:
@@ -101,6 +100,22 @@ def _keep_log(log: Path, job: str, store: Store) -> None:
     """The log of a stage that failed, beside the job's other files: it was written on this node alone."""
     with suppress(OSError, StoreError):  # the failure itself is what the job must hear of
         store.files.write(f"jobs/{job}/logs/{log.name}", log.read_bytes())
+
+
+def meet(node: Node, *, shared: bool) -> Path:
+    """Have this process use the warmed parents of its node; those of a shared one are kept for the next job.
+
+    Returns the folder in which they are met.
+    """
+    meeting = node.meeting_of(ray.get_runtime_context().get_node_id())
+    process.share(meeting, _raylet() if shared else None)
+    return meeting
+
+
+@cache
+def _raylet() -> int | None:
+    """The process with which a node ends; Ray's workers, and the drivers of its jobs, descend from it."""
+    return process.ancestor("raylet")
 
 
 @cache

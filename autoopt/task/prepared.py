@@ -235,8 +235,7 @@ class PreparedTask:
     @cached_property
     def metric(self) -> Metric:
         """The metric; imports the user's code where it is a function."""
-        given = self._functions().get("metric", self.manifest.metric)
-        return resolve_metric(given)
+        return resolve_metric(self._function("metric") or self.manifest.metric)
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         """See `Metric.score`."""
@@ -249,19 +248,22 @@ class PreparedTask:
     @property
     def loss(self) -> Loss:
         """A function of tensors (outputs, targets) -> scalar."""
-        return resolve_loss(self._functions().get("loss", self.manifest.loss), self.manifest.targets_dtype)
+        return resolve_loss(self._function("loss") or self.manifest.loss, self.manifest.targets_dtype)
 
     @property
     def student(self) -> Callable[..., nn.Module] | None:
         """The user's factory of smaller networks, if there is one."""
-        found: Callable[..., nn.Module] | None = self._functions().get("student")
-        return found
+        return self._function("student")
 
-    def _functions(self) -> dict[str, Any]:
-        if self.manifest.functions and not self._cache:
+    def _function(self, name: str) -> Callable[..., Any] | None:
+        """One of the user's; None where there is none of that name, and then none of his code is imported."""
+        if name not in self.manifest.functions:
+            return None
+        if not self._cache:
             self._check_code()
             self._cache.update(pickle.loads((self.folder / FUNCTIONS).read_bytes()))
-        return self._cache
+        found: Callable[..., Any] = self._cache[name]
+        return found
 
     def _check_code(self) -> None:
         if not self.runs_code:

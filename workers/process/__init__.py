@@ -6,5 +6,6 @@ function does (threads, affinity, environment, a crash) reaches the next call.
 
 from autoopt.workers.process.caller import call, share, shutdown
 from autoopt.workers.process.limits import JSON, Limits, Preload
+from autoopt.workers.process.system import ancestor
 
-__all__ = ["JSON", "Limits", "Preload", "call", "share", "shutdown"]
+__all__ = ["JSON", "Limits", "Preload", "ancestor", "call", "share", "shutdown"]

@@ -16,9 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,27 +34,38 @@ _READY_S = 120.0
 _END_S = 5.0
 
 
+@dataclass(frozen=True)
+class _Meeting:
+    """Where the processes of a node find each other, and the process that keeps what they share."""
+
+    folder: Path
+    keeper: int | None
+
+
 class Parent:
     """The way to a warmed parent process: one of this process's own, or one that all processes of a node share.
 
     Args:
         preload: what it imports.
-        meeting: the folder in which the node's processes find it; None for one's own.
+        meeting: where the node's processes find it; None for one's own.
 
     Raises:
         StageError: it did not start.
     """
 
-    def __init__(self, preload: Preload, meeting: Path | None) -> None:
+    def __init__(self, preload: Preload, meeting: _Meeting | None) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        with tempfile.TemporaryFile() if meeting is None else _log_in(meeting, preload) as printed:
+        with tempfile.TemporaryFile() if meeting is None else _log_in(meeting.folder, preload) as printed:
             self.control = self._own(preload, printed) if meeting is None else _meet(preload, meeting, printed)
             self._await_ready(printed)
+        if meeting is not None and meeting.keeper is not None:
+            with contextlib.suppress(OSError):  # it has just ended, as the first call will hear
+                self.control.send(json.dumps({"keeper": meeting.keeper}).encode())
 
     def _own(self, preload: Preload, printed: BinaryIO) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = _start(preload, theirs, printed)
+            self._process = _start(preload, theirs, printed, _own_environment())
         return ours
 
     def _await_ready(self, printed: BinaryIO) -> None:
@@ -89,19 +102,42 @@ class Parent:
             self._process.wait()
 
 
-def _start(preload: Preload, calls: socket.socket, printed: BinaryIO) -> subprocess.Popen[bytes]:
+def _start(
+    preload: Preload, calls: socket.socket, printed: BinaryIO, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     # With one thread each, importing numerical libraries starts none, so that the parent can be forked.
-    environment = dict(os.environ) | QUIET | dict.fromkeys(THREAD_VARIABLES, "1") | {"PYTHONPATH": _import_path()}
-    command = [sys.executable, "-m", "autoopt.workers.process.zygote", json.dumps(to_json(preload))]
+    environment = {**environment, **QUIET, **dict.fromkeys(THREAD_VARIABLES, "1")}
+    command = [sys.executable, "-P", "-m", "autoopt.workers.process.zygote", json.dumps(to_json(preload))]
     # A session of its own: Ctrl-C is for the caller, which decides what happens to its calls.
     return subprocess.Popen(
-        command, stdin=calls.fileno(), stdout=printed, stderr=printed, env=environment, start_new_session=True
+        command,
+        stdin=calls.fileno(),
+        stdout=printed,
+        stderr=printed,
+        env=environment,
+        cwd="/",  # it may outlive the caller's
+        start_new_session=True,
     )
 
 
-def _meet(preload: Preload, meeting: Path, printed: BinaryIO) -> socket.socket:
+def _own_environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)}
+
+
+def _environment(meeting: _Meeting) -> dict[str, str]:
+    """What a shared parent is started with. One that is kept gets nothing of the job that happens to come first: no code, no password."""
+    if meeting.keeper is None:
+        return _own_environment()
+    try:
+        told = Path(f"/proc/{meeting.keeper}/environ").read_bytes().decode()
+    except OSError:
+        return _own_environment()
+    return dict(line.split("=", 1) for line in told.split("\0") if "=" in line)
+
+
+def _meet(preload: Preload, meeting: _Meeting, printed: BinaryIO) -> socket.socket:
     """Connect to the node's parent; whoever comes first starts it."""
-    folder = os.open(meeting, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(meeting.folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         # Through the descriptor: a socket's path has 107 bytes at most.
@@ -115,7 +151,8 @@ def _meet(preload: Preload, meeting: Path, printed: BinaryIO) -> socket.socket:
                 listener.bind(address)
                 listener.listen()
                 control.connect(address)
-                _start(preload, listener, printed).wait()  # it forks once and goes on alone
+                # It forks once and goes on alone.
+                _start(preload, listener, printed, _environment(meeting)).wait()
         return control
     finally:
         os.close(folder)
@@ -146,22 +183,26 @@ def _no_room(folder: Path, error: OSError) -> StageError:
 
 
 def _name_of(preload: Preload) -> str:
-    return hashlib.sha256(json.dumps(to_json(preload)).encode()).hexdigest()[:16]
+    """One that is kept must not serve when other packages have been installed since."""
+    packages = sorted(entry.name for entry in Path(sysconfig.get_path("purelib")).glob("*.dist-info"))
+    return hashlib.sha256(json.dumps([to_json(preload), packages]).encode()).hexdigest()[:16]
 
 
 _parents: dict[Preload, Parent] = {}
 _lock = threading.Lock()
-_meeting: Path | None = None
+_meeting: _Meeting | None = None
 
 
-def share(meeting: Path | None) -> None:
+def share(meeting: Path | None, keeper: int | None = None) -> None:
     """From now on, use the warmed parents that all processes of this node share which name the same folder.
 
     Args:
         meeting: a folder, made for this user only where it is missing; None for parents of one's own again.
+        keeper: a process of this node, whose environment they are started with; as long as it lives they wait half an hour
+            for the next caller when the last one has gone. None: they end with their last caller.
     """
     global _meeting  # noqa: PLW0603 (like the parents, the process's)
-    _meeting = meeting
+    _meeting = None if meeting is None else _Meeting(meeting, keeper)
 
 
 def call(function: str, request: JSON, limits: Limits, preload: Preload, log: Path) -> JSON:
@@ -236,12 +277,13 @@ def shutdown() -> None:
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
     """A call's own, since a process that is killed, or ended before its exit handlers, leaves there what it unpacked."""
-    if _meeting is not None:
-        _make_our_own(_meeting)
+    folder = None if _meeting is None else _meeting.folder
+    if folder is not None:
+        _make_our_own(folder)
     try:
-        return tempfile.TemporaryDirectory(prefix="autoopt-call-", dir=_meeting, ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(prefix="autoopt-call-", dir=folder, ignore_cleanup_errors=True)
     except OSError as error:
-        raise _no_room(_meeting or Path(tempfile.gettempdir()), error) from error
+        raise _no_room(folder or Path(tempfile.gettempdir()), error) from error
 
 
 def _request(function: str, request: JSON, limits: Limits, temporary: str) -> dict[str, JSON]:
@@ -312,10 +354,6 @@ def _signal_name(number: int) -> str:
 
 def _memory_file(name: str) -> BinaryIO:
     return os.fdopen(os.memfd_create(name), "w+b")
-
-
-def _import_path() -> str:
-    return os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
 
 
 def _forget() -> None:

@@ -53,6 +53,18 @@ def children(pid: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def ancestor(name: str) -> int | None:
+    """The nearest of this process's parents and their parents that has the name; None where none has."""
+    pid = os.getppid()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while pid > 1:
+            told, _, rest = (_PROC / str(pid) / "stat").read_text().partition("(")[2].rpartition(")")
+            if told == name:
+                return pid
+            pid = int(rest.split()[1])
+    return None
+
+
 def tree(pid: int) -> tuple[int, ...]:
     """The process and its descendants."""
     found = [pid]

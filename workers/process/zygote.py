@@ -3,7 +3,8 @@
 ``python -m autoopt.workers.process.zygote PRELOAD``, with a socket as stdin: either a connected one, on which its caller's calls
 arrive, or one that listens for callers of a node. It stays single-threaded, because a fork copies only the thread that forks and
 leaves the others' locks held; where a preloaded module starts a thread all the same, children are spawned afresh instead. A
-caller that ends, however it ends, has its calls killed; when the last one is gone, it ends itself.
+caller that ends, however it ends, has its calls killed; when the last one is gone, it ends itself, unless a caller has named a keeper
+that lives: then it waits for the next one, for half an hour.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _TICK_S = 0.1
 _IDLE_TICK_S = 1.0
 # The first caller connects before the parent has even been started.
 _FIRST_CALLER_S = 60.0
+KEPT_S = 1800.0
 
 
 def main() -> None:
@@ -72,6 +74,8 @@ class Zygote:
         self._lending = Lending()
         self._listener: socket.socket | None = None
         self._callers: set[socket.socket] = set()
+        self._keepers: dict[int, int] = {}
+        """Processes, by descriptors that tell of their end."""
         self._running: dict[int, tuple[Supervised, socket.socket]] = {}
         self._ends_at = time.monotonic() + _FIRST_CALLER_S
 
@@ -122,15 +126,37 @@ class Zygote:
         except ConnectionError:
             order, descriptors = b"", []
         if order:
-            self._start(json.loads(order), descriptors, caller)
+            self._obey(json.loads(order), descriptors, caller)
             return
-        self._ends_at = 0.0
+        self._ends_at = time.monotonic() + KEPT_S if self._keepers else 0.0
         self._selector.unregister(caller)
         self._callers.remove(caller)
         caller.close()
         for supervised, whose in self._running.values():
             if whose is caller:
                 supervised.cancel()
+
+    def _obey(self, order: dict[str, Any], descriptors: list[int], caller: socket.socket) -> None:
+        if "keeper" in order:
+            self._be_kept(order["keeper"])
+        else:
+            self._start(order, descriptors, caller)
+
+    def _be_kept(self, keeper: int) -> None:
+        if keeper in self._keepers.values():
+            return
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(keeper)
+            self._keepers[handle] = keeper
+            self._selector.register(handle, selectors.EVENT_READ, partial(self._lose, handle))
+
+    def _lose(self, handle: int) -> None:
+        """A keeper has ended."""
+        self._selector.unregister(handle)
+        os.close(handle)
+        del self._keepers[handle]
+        if not self._keepers:
+            self._ends_at = 0.0
 
     def _start(self, order: dict[str, Any], descriptors: list[int], caller: socket.socket) -> None:
         request, result, status = descriptors

@@ -117,3 +117,54 @@ def test_a_meeting_place_that_others_can_enter_is_refused(tmp_path: Path) -> Non
             call("called_functions:where", None, Limits(60), Preload(("string",)), tmp_path / "log")
     finally:
         process.share(None)
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that keeps the node's parents, with an environment of its own."""
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(process.__file__).parents[3])]))
+    started = subprocess.Popen(["sleep", "600"], env={"PYTHONPATH": path, "PATH": os.environ["PATH"]})
+    yield started
+    started.kill()
+    started.wait()
+
+
+def test_a_parent_with_a_keeper_waits_for_the_next_caller_and_ends_with_its_keeper(
+    keeper: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    def parent() -> int:
+        process.share(tmp_path / "meeting", keeper.pid)
+        return int(call("called_functions:where", None, Limits(60), PRELOAD, tmp_path / "log")["parent"])
+
+    try:
+        before = parent()
+        process.shutdown()
+        time.sleep(1.5)
+        assert ProcessMark.of(before), "nobody calls, and it waits"
+        assert parent() == before
+        process.shutdown()
+        keeper.kill()
+        keeper.wait()
+        wait_until(lambda: ProcessMark.of(before) is None)
+    finally:
+        process.shutdown()
+        process.share(None)
+
+
+def test_a_parent_that_is_kept_has_nothing_of_who_came_first(
+    keeper: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next caller may be another job: it meets no code and no password of this one's, which the calls get all the same."""
+    monkeypatch.setenv("TOLD", "a password")
+    monkeypatch.chdir(tmp_path)
+    process.share(tmp_path / "meeting", keeper.pid)
+    try:
+        told = call("called_functions:where", None, Limits(60), PRELOAD, tmp_path / "log")
+        assert told["variable"] == "a password"
+        assert told["folder"] == str(tmp_path)
+        kept = Path("/proc", str(told["parent"]))
+        assert b"a password" not in (kept / "environ").read_bytes()
+        assert (kept / "cwd").resolve() == Path("/")
+    finally:
+        process.shutdown()
+        process.share(None)
