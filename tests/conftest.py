@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoopt.testing.postgres import MissingServerError, PostgresServer, postgres_server
+from autoopt.testing.s3 import S3Server
 
 
 def pytest_configure() -> None:
@@ -40,6 +41,14 @@ def postgres() -> Iterator[PostgresServer]:
 def database(postgres: PostgresServer) -> str:
     """The URL of an empty database."""
     return postgres.new_database()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A server of S3's protocol."""
+    server = S3Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture

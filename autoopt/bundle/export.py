@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -27,7 +27,19 @@ SAMPLES = 48
 """Validation samples whose outputs are recorded."""
 
 
-def export(config: Config, artifact: Path, task: PreparedTask, out: Path, *, facts: Mapping[str, Any]) -> Path:
+Recorder: TypeAlias = Callable[[Path], None]
+"""Runs the expected inputs through a bundle's artifact, and writes the expected outputs: see `fresh.record`."""
+
+
+def export(
+    config: Config,
+    artifact: Path,
+    task: PreparedTask,
+    out: Path,
+    *,
+    facts: Mapping[str, Any],
+    record: Recorder = fresh.record,
+) -> Path:
     """Write a bundle into the folder ``out``, atomically: a reader finds a whole bundle or none.
 
     An older bundle there is replaced, and left alone where it is the same one.
@@ -38,6 +50,7 @@ def export(config: Config, artifact: Path, task: PreparedTask, out: Path, *, fac
         task: for the signature, and for the samples whose outputs are recorded.
         out: the folder to write.
         facts: how it was made, as JSON values; "job", "task" and "reference" (in words) are shown to people.
+        record: runs the artifact, which may be possible on another machine only.
 
     Returns:
         ``out``.
@@ -53,34 +66,35 @@ def export(config: Config, artifact: Path, task: PreparedTask, out: Path, *, fac
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         staged = Path(folder) / "new"
-        _write(staged, made, artifact, task)
+        _write(staged, made, artifact, task, record)
         if code:
             own.remember(staged)
         _replace(staged, out, Path(folder) / "old")
     return out
 
 
-def _write(staged: Path, made: Manifest, artifact: Path, task: PreparedTask) -> None:
+def _write(staged: Path, made: Manifest, artifact: Path, task: PreparedTask, record: Recorder) -> None:
     # The store's own notes (facts, checksums) are no part of the artifact; an engine never reads them.
     shutil.copytree(artifact, staged / ARTIFACT, ignore=shutil.ignore_patterns(".*", "facts.json"))
     (staged / EXPECTED).mkdir()
     for index, array in enumerate(_samples(task)):
         np.save(staged / EXPECTED / f"inputs_{index}.npy", array)
     manifest.write(made, staged)
-    fresh.record(staged)
+    record(staged)
     (staged / README).write_text(readme.render(made), encoding="utf-8")
     checksums.write(staged)
 
 
 def _manifest(config: Config, task: PreparedTask, facts: Mapping[str, Any]) -> Manifest:
     engine = engine_named(config.candidate.deployment.engine)
+    measured_with = config.validation.environment.packages
     return Manifest(
         candidate=config.candidate,
         signature=task.signature,
         metric=task.metric_name,
         validation=config.validation,
         test=config.test,
-        packages={name: metadata.version(name) for name in engine.packages},
+        packages={name: measured_with.get(name) or metadata.version(name) for name in engine.packages},
         autoopt=metadata.version("autoopt"),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=to_json(facts),

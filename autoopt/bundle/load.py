@@ -148,8 +148,9 @@ def _engine(read: Manifest, folder: Path) -> Engine:
 
 
 def _deployment(read: Manifest, engine: Engine, threads: int | None) -> Deployment:
-    if threads is None or threads == read.deployment.threads:
-        return read.deployment
+    deployment = read.deployment.on_node  # this machine is the node, of whatever kind it was measured on
+    if threads is None or threads == deployment.threads:
+        return deployment
     if threads < 1:
         message = f"threads must be 1 or more, not {threads}"
         raise BundleError(message)
@@ -158,7 +159,7 @@ def _deployment(read: Manifest, engine: Engine, threads: int | None) -> Deployme
             f"{engine.name} has {read.deployment.threads} threads built into this bundle; {threads} need another config"
         )
         raise BundleError(message)
-    return replace(read.deployment, threads=threads)
+    return replace(deployment, threads=threads)
 
 
 def _enable(read: Manifest) -> None:

@@ -7,7 +7,6 @@ it stands in a file that travels with the job and is removed when it has been re
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from autoopt.cluster.host import Host, host_here
 from autoopt.cluster.joining import Versions, here
 from autoopt.cluster.look import Look, look
 from autoopt.cluster.stores import Answer, leave_mark, remove_mark, try_store, try_study
+from autoopt.cluster.travel import send_only
 from autoopt.errors import AutooptError
 from autoopt.records import from_json, to_json
 from autoopt.workers.node import Node
@@ -26,8 +26,6 @@ from autoopt.workers.node import Node
 ORDER = "examination.json"
 MARK = "autoopt examination: "
 _CLOCK_TRIES = 3
-_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Where Ray tells a job's process of its runtime environment."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def main() -> None:
 def _ask_nodes(order: Order) -> dict[str, NodeAnswer]:
     import ray
 
-    _keep_at_home()
+    send_only(None)
     ray.init(address="auto", log_to_driver=False)
     ends = time.monotonic() + order.patience_s
     there = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
@@ -120,12 +118,6 @@ def _answers(asked: Mapping[str, Any], ends: float) -> dict[str, NodeAnswer]:
         else:
             found[node] = NodeAnswer(from_json(Examined, told), _clock_of(node))
     return found
-
-
-def _keep_at_home() -> None:
-    """Ray would unpack this job's files on every node that runs a task of it."""
-    told = json.loads(os.environ.get(_JOB, "{}"))
-    os.environ[_JOB] = json.dumps(told | {"runtime_env": {}})
 
 
 def _on(node: str, function: Any) -> Any:

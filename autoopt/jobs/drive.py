@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from autoopt.cluster.travel import send_only
 from autoopt.errors import AutooptError, JobError
 from autoopt.jobfolder import JobFolder, JobSpec, JobStatus, create, write_json
 from autoopt.jobs import package
@@ -44,12 +45,14 @@ def main(controller: str = CONTROLLER) -> int:
 
 def _drive(controller: str) -> int:
     here = Path.cwd()
-    request = package.read_request(here)
+    request = package.take_request(here)
     os.environ.update(request.secrets)
     # Out of the environment, for this process starts others.
     given = os.environ.pop(VARIABLE, None)
     study = None if given is None else parse_study(given)
     spec = _settled(request)
+    place = spec.options.get("code")
+    send_only(None if place is None else Path(place))
     store = open_store(address_of(spec.store))
     name = spec.name
     with _folder_of(name, store) as (folder, mirror):

@@ -1,7 +1,8 @@
 """What travels to a cluster with a job: the user's code, and the request, as one folder that Ray packs and unpacks.
 
 What is secret in a request (the passwords of store and study) goes in a file of it, and not in the runtime environment's
-variables or the job's metadata: those are shown by the dashboard.
+variables or the job's metadata: those are shown by the dashboard. The driver removes the file when it has read it, and the
+nodes that run the job's tasks are sent the code alone (`autoopt.cluster.travel`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from autoopt.errors import TaskError
@@ -39,6 +41,8 @@ class Request:
     """A digest of the user's code."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables that only the driver gets."""
+    nonce: str = field(default_factory=lambda: token_hex(8))
+    """Makes every package another one: Ray would otherwise take what it has unpacked before, without the file that was removed."""
 
 
 def code_files(folder: Path) -> tuple[Path, ...]:
@@ -96,9 +100,12 @@ def write_request(request: Request, package: Path) -> None:
         json.dump(to_json(request), file)
 
 
-def read_request(package: Path) -> Request:
-    """The request of an unpacked package."""
-    return from_json(Request, json.loads((package / OWN / REQUEST).read_text()))
+def take_request(package: Path) -> Request:
+    """The request of an unpacked package, which is removed there."""
+    path = package / OWN / REQUEST
+    request = from_json(Request, json.loads(path.read_text()))
+    path.unlink()
+    return request
 
 
 def zipped(folder: Path) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoopt.bundle.export import export
+from autoopt.bundle import fresh
+from autoopt.bundle.export import Recorder, export
 from autoopt.errors import BundleError
 from autoopt.front import Config
 from autoopt.task.prepared import PreparedTask
@@ -20,6 +21,8 @@ class Exporter:
     task: PreparedTask
     store: Store
     reference_name: str
+    record: Recorder = fresh.record
+    """Where its artifact is run, once: in this machine's own process unless another can do that only."""
 
     def __call__(self, config: Config, out: Path) -> Path:
         """Write the bundle into ``out``, which is returned.
@@ -35,4 +38,4 @@ class Exporter:
             )
             raise BundleError(message)
         facts = {"job": self.job, "task": self.task.name, "reference": self.reference_name}
-        return export(config, artifact, self.task, out, facts=facts)
+        return export(config, artifact, self.task, out, facts=facts, record=self.record)

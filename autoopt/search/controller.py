@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from autoopt.bundle import fresh
+from autoopt.bundle.export import Recorder
 from autoopt.front import Front
 from autoopt.jobfolder import JobFolder, JobSpec
 from autoopt.records import Candidate
@@ -111,6 +114,8 @@ class _Start:
     run: Runner
     """Runs a stage that no candidate's trial asks for."""
     feed: StageFeed
+    record: Recorder
+    """Runs a bundle's artifact where it was measured."""
 
 
 @contextmanager
@@ -218,8 +223,8 @@ def _place(folder: JobFolder, prepared: Prepared, store: str, metrics: JobMetric
     """Where a job on a cluster works; its code travels with it."""
     from autoopt.search.remote import Place
 
-    own = filter(None, [folder.spec().options.get("code")])
-    places = {*own, *code.named_by(prepared.task.manifest.imports, os.getuid())}
+    own = folder.spec().options.get("code")
+    places = set() if own is None else {own, *code.named_by(prepared.task.manifest.imports, os.getuid())}
     return Place(
         prepared.setup,
         store,
@@ -241,6 +246,7 @@ def _begun(
     feed: StageFeed,
 ) -> _Start:
     """All that stands, with the way to run a stage for nobody's trial: it is named, told, and counted."""
+    from autoopt.search.recording import record_on_node
     from autoopt.search.remote import run_stage
 
     def run(stage: Stage, candidate: Candidate | None, must_stop: Callable[[], bool]) -> Result:
@@ -251,7 +257,8 @@ def _begun(
         return result
 
     publisher.measure(feed.metrics)
-    return _Start(prepared, groundwork, store, place, cluster, run, feed)
+    record = partial(record_on_node, place) if place.shared else fresh.record
+    return _Start(prepared, groundwork, store, place, cluster, run, feed, record)
 
 
 @contextmanager
@@ -292,7 +299,7 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
     capacity = start.cluster.capacity(folder.path.name)
     conductor = Conductor(study, prepared.setup.reference, search_clock, told, capacity, replays=bool(known))
     start.feed.skip(conductor.outcomes())
-    exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference))
+    exporter = Exporter(folder.path.name, prepared.task, store, name_of(prepared.setup.reference), start.record)
     publisher.start(prepared, exporter, start.cluster.dashboard, conductor.outcomes())
     publisher.phase("searching")
     if search_clock.exhausted(len(conductor.outcomes())):

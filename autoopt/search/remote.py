@@ -157,14 +157,14 @@ def run_stage(
 
         for retries, pause_s in enumerate((*RETRY_AFTER_S, None)):
             try:
-                result = _watch(_submit(stage, place, name or stage.label), stage, alive)
+                answer = watch(_submit(stage, place, name or stage.label), stage.kind_of_node, alive)
             except _NODE_FAULTS as error:
                 if pause_s is None:
                     raise StageError(FailureKind.INTERRUPTED, f"its worker died again and again: {error}") from error
                 logger.warning("%s: its worker died; it is tried again in %g s", stage.label, pause_s)
                 _pause(pause_s, alive)
             else:
-                result = replace(result, run=replace(result.run, retries=retries))
+                result: Result = replace(answer, run=replace(answer.run, retries=retries))
                 note(result.run, Path(place.logs))
                 return result
     raise AssertionError
@@ -203,8 +203,17 @@ def _submit(stage: Stage, place: Place, name: str) -> Any:
     ).remote(stage, place)
 
 
-def _watch(reference: Any, stage: Stage, alive: Callable[[], None]) -> Result:
-    """Wait for a stage's task; what ``alive`` raises now and then ends it."""
+def watch(reference: Any, kind: str | None, alive: Callable[[], None]) -> Any:
+    """Wait for a task's answer; one that is an error of ours is raised.
+
+    Args:
+        reference: the task's.
+        kind: of the node that it waits for.
+        alive: called now and then; what it raises ends the task.
+
+    Raises:
+        HardwareGoneError: there is no such node any more.
+    """
     look_at = time.monotonic() + HARDWARE_LOOK_S
     missing_since: float | None = None
     while True:
@@ -213,13 +222,12 @@ def _watch(reference: Any, stage: Stage, alive: Callable[[], None]) -> Result:
             answer = ray.get(reference)
             if isinstance(answer, AutooptError):
                 raise answer
-            result: Result = answer
-            return result
+            return answer
         try:
             alive()
-            if stage.kind_of_node is not None and time.monotonic() > look_at:
+            if kind is not None and time.monotonic() > look_at:
                 look_at = time.monotonic() + HARDWARE_LOOK_S
-                missing_since = _missing_since(stage.kind_of_node, missing_since)
+                missing_since = _missing_since(kind, missing_since)
         except BaseException:
             ray.cancel(reference, force=True)
             raise

@@ -107,15 +107,16 @@ class Service:
         how = ports if head else ("--join", f"127.0.0.1:{self.port}")
         self.shell("cluster", "up", *how, "--temp-dir", str(self._folder), *flags)
 
-    def submit(self, name: str, space: Path | str, budget: str, task: str = TASK) -> JobHere:
-        """Submit a job by ``autoopt submit``; returns when the command has ended."""
-        asked = ("--space", str(space), "--budget", budget, "--name", name, "--store", str(self.store))
+    def submit(self, name: str, space: Path | str, budget: str, task: str = TASK, store: Path | None = None) -> JobHere:
+        """Submit a job by ``autoopt submit``; returns when the command has ended. ``store``: another than the usual one."""
+        root = store or self.store
+        asked = ("--space", str(space), "--budget", budget, "--name", name, "--store", str(root))
         self.shell("submit", task, *asked, "--address", self.address)
-        return JobHere(name, self.store / "jobs" / name)
+        return JobHere(name, root / "jobs" / name)
 
     def cancel(self, job: JobHere) -> None:
         """End a job."""
-        self.shell("cancel", job.name, "--address", self.address, "--store", str(self.store))
+        self.shell("cancel", job.name, "--address", self.address, "--store", str(job.folder.parents[1]))
 
     def shell(self, *arguments: str) -> str:
         """A command of ``autoopt``; what it prints.

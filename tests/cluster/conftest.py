@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     """A head of the kind "default" and a node of the kind "edge", a core each."""
     first, *others = sorted(os.sched_getaffinity(0))
@@ -71,7 +71,7 @@ class Doctored:
     """Command lines in which the study's password was seen meanwhile."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def doctored(cluster: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Doctored:
     """The doctor takes a study's password to the head; meanwhile everybody looks at the list of processes."""
     seen: list[str] = []

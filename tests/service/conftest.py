@@ -20,7 +20,7 @@ def digits() -> str:
     return f"{ROOT / 'examples/digits/task.py'}:task"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A head of the kind "default" and a node of the kind "edge", a core each."""
     first, *others = sorted(os.sched_getaffinity(0))

@@ -31,7 +31,9 @@ def done(service: Service, space: Path, digits: str) -> Any:
 
 def test_a_job_runs_on_the_cluster_to_its_end(done: Any) -> None:
     assert done["state"]["status"] == "done"
-    assert done["state"]["progress"]["measured"] >= 3
+    progress = done["state"]["progress"]
+    assert progress["measured"] >= 2
+    assert progress["measured"] + progress["eliminated"] == 3
     assert done["spec"]["address"] == done["address"]
 
 
@@ -39,8 +41,10 @@ def test_each_hardware_is_measured_where_it_is(service: Service, done: Any) -> N
     assert done["state"]["status"] == "done"
     table = pd.read_csv(service.store / "jobs/both/front.csv")
     candidates = pd.read_parquet(service.store / "jobs/both/candidates.parquet")
+    # The nodes are as fast as each other: whichever is tried later may be given up after a probe, by a hair.
+    assert set(candidates["hardware"]) == {"cpu", "edge"}
+    assert set(candidates["outcome"]) <= {"measured", "eliminated"}
     measured = candidates[candidates["outcome"] == "measured"]
-    assert set(measured["hardware"]) == {"cpu", "edge"}
     assert len(table) >= 1
     kinds = Counter((run["kind"], run["name"]) for run in service.lines("both"))
     # One more than candidates: what the edge's are timed in turn with is nobody's candidate.

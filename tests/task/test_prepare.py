@@ -367,7 +367,8 @@ def test_who_only_reads_runs_no_code_of_a_task(prepared: Prepare, tmp_path: Path
     folder = prepared(metric=own_metric).folder
     (folder / "functions.pkl").write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
     manifest = json.loads((folder / "task.json").read_text())
-    (folder / "task.json").write_text(json.dumps(manifest | {"imports": {"folders": [str(tmp_path)], "modules": {}}}))
+    hostile = {"imports": {"folders": [str(tmp_path)], "modules": {}}, "functions": ["metric", "loss", "student"]}
+    (folder / "task.json").write_text(json.dumps(manifest | hostile))
     task = PreparedTask.open(folder, code=False)
     assert (task.metric_name, len(task.arrays("validation").targets)) == ("own_metric", 400)
     assert str(tmp_path) not in sys.path

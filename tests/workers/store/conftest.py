@@ -10,7 +10,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # for the places where stores are kept
 
-from places import FileServerPlace, FolderPlace, Place, S3Place, S3Server
+from places import FileServerPlace, FolderPlace, Place, S3Place
+
+from autoopt.testing.s3 import S3Server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,13 +21,6 @@ def _read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
         yield
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    server = S3Server()
-    yield server
-    server.close()
 
 
 @pytest.fixture

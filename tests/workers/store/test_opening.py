@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from places import SECRET, S3Place, key, publish
+from places import S3Place, key, publish
 
 from autoopt.errors import StoreError, UserError
+from autoopt.testing.s3 import SECRET
 from autoopt.workers.store import (
     LocalStore,
     RemoteStore,

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from places import SECRET, FileServerPlace, Place, S3Place, key, publish
+from places import FileServerPlace, Place, S3Place, key, publish
 
 from autoopt.errors import StoreError
+from autoopt.testing.s3 import SECRET
 from autoopt.workers.store import RemoteStore, checksums, remote
 from autoopt.workers.store.artifacts import DamagedError, RemoteArtifacts
 from autoopt.workers.store.folder import RemoteFolder
