@@ -42,7 +42,7 @@ def test_a_killed_job_goes_on_and_does_nothing_twice(
 ) -> None:
     job = tmp_path / "results" / "killed"
     others = workers()
-    running = start("run", task, "--space", spaces / "tiny.yaml", "--budget", "7 candidates", "--name", job.name)
+    running = start("run", task, "--space", spaces / "tiny.yaml", "--budget", "5 candidates", "--name", job.name)
     wait_for(lambda: len(lines(job)) >= 8, running)
     working = workers() - others
     assert working
@@ -63,7 +63,7 @@ def test_a_killed_job_goes_on_and_does_nothing_twice(
     state = json.loads((job / "state.json").read_text())
     assert state["status"] == "done"
     candidates = pd.read_parquet(job / "candidates.parquet")
-    assert len(candidates) == 7
+    assert len(candidates) == 5
     assert candidates["id"].is_unique
 
 

@@ -12,6 +12,7 @@ import pytest
 from autoopt.records import Deployment, to_json
 from autoopt.task import PreparedTask, Task, load_task, prepare
 from autoopt.workers import process
+from autoopt.workers.engines import engines
 from autoopt.workers.measure import MeasureRequest, ServedArtifact, TimingSettings
 from autoopt.workers.process import Limits, Preload, call
 from autoopt.workers.store.local import LocalStore
@@ -32,9 +33,11 @@ def _outside_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     (info / "entry_points.txt").write_text(f"[autoopt.engines]\n{points}\n")
     # For the tests' own helper modules, too.
     sys.path[:0] = [str(folder), str(Path(__file__).parent)]
+    engines.cache_clear()  # another test may have looked already
     yield
     process.shutdown()
     del sys.path[:2]
+    engines.cache_clear()
 
 
 @dataclass(frozen=True)
