@@ -1,12 +1,12 @@
 """How much of the time are slots busy, when stages take a second and cost nothing? What is missing is the controller's doing.
 
-A job of simulated trainings (see `simulated`) on a cluster of two nodes: one measures and drives the job, one trains, with 1, 8 or 32
-trainer slots. Each candidate trains in eight rungs of a second, each a stage of its own that asks the training desk, and before and after
+A job of simulated trainings (see `simulated`) on a cluster of two nodes with a core each: one measures and drives the job, one trains, with
+1, 8 or 32 trainer slots. Each candidate trains in eight rungs of a second, each a stage of its own that asks the training desk, and before and after
 that it is made, probed, built and measured, as any candidate is; those stages do nothing, in slots of their own. The engine is the null engine.
 
 The busy share is the stages' time in trainer slots, from the moment at which a stage's work begins to its end as the job's
-``stages.jsonl`` has them, over slots × window. The window begins five seconds after all slots were busy for the first time and
-lasts as long as asked; then the job is cancelled. So neither starting nor ending is in it. ``useful`` counts a second for each
+``stages.jsonl`` has them, over slots × window. The window begins five seconds after all slots were busy for the first time (or a minute
+after the job began, where they never are) and lasts as long as asked; then the job is cancelled. So neither starting nor ending is in it. ``useful`` counts a second for each
 stage, and leaves out what starting a process and keeping its result cost within the slot: on a machine whose cores are
 busy otherwise this is the first to suffer. ``wanted`` is how many processes wanted a core in the last minute.
 
@@ -18,6 +18,7 @@ Takes about two minutes for each. The last line is one JSON object with the figu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -28,8 +29,7 @@ from service import HERE, JobHere, Service, StageTime, figure, load, service, to
 
 TARGETS = {8: 0.95, 32: 0.90}
 TRAINING = "rehearsal"
-SETTLED_S, FULL_LIMIT_S = 5.0, 240.0
-STAGE_S = 1.0
+SETTLED_S, FULL_LIMIT_S = 5.0, 60.0
 
 
 def busy_s(stages: Sequence[StageTime], since: float, until: float) -> float:
@@ -52,18 +52,21 @@ def trainings(job: JobHere) -> list[StageTime]:
     return [stage for stage in job.stages() if stage.name == TRAINING]
 
 
-def measured(cluster: Service, slots: int, window_s: float) -> dict[str, Any]:
+def measured(cluster: Service, slots: int, stage_s: float, window_s: float) -> dict[str, Any]:
     """One setting's figures."""
-    job = cluster.submit(f"slots-{slots}", HERE / "training.yaml", "1000000 candidates")
+    space = cluster.root / "training.yaml"
+    space.write_text((HERE / "training.yaml").read_text().replace("1000.0", str(1000 * stage_s)))
+    job = cluster.submit(f"slots-{slots}", space, "1000000 candidates")
     began = time.time()
-    wait_for(lambda: at_once(trainings(job)) >= slots, f"{slots} trainings at once", FULL_LIMIT_S, every_s=1.0)
+    with contextlib.suppress(SystemExit):  # a machine that cannot keep them all busy never has them all busy at once
+        wait_for(lambda: at_once(trainings(job)) >= slots, "all trainings at once", FULL_LIMIT_S, every_s=1.0)
     full_after_s = time.time() - began
     time.sleep(SETTLED_S)
     since, used, decided = time.time(), cluster.processor_s(), job.decided()
     time.sleep(window_s)
     until, used_then, decided_then = time.time(), cluster.processor_s(), job.decided()
     # A stage is told when it has ended: those that the window's end cut through come a little later.
-    time.sleep(2 * STAGE_S + 1)
+    time.sleep(2 * stage_s + 1)
     stages = trainings(job)
     every = [stage for stage in job.stages() if since <= stage.ended < until]
     wanted = load()
@@ -74,8 +77,9 @@ def measured(cluster: Service, slots: int, window_s: float) -> dict[str, Any]:
     costs = {name: used_then[name] - used.get(name, 0.0) for name in sorted(used_then)}
     return {
         "slots": slots,
+        "stage_s": stage_s,
         "busy": round(busy_s(stages, since, until) / (slots * window), 4),
-        "useful": round(len(ended) * STAGE_S / (slots * window), 4),
+        "useful": round(len(ended) * stage_s / (slots * window), 4),
         "window_s": round(window, 1),
         "candidates": candidates,
         "training_stages": len(ended),
@@ -83,6 +87,7 @@ def measured(cluster: Service, slots: int, window_s: float) -> dict[str, Any]:
         "idle_slot_s_per_candidate": round((slots * window - busy_s(stages, since, until)) / max(1, candidates), 3),
         "processor_s_per_candidate": {name: round(cost / max(1, candidates), 3) for name, cost in costs.items()},
         "processor_s_per_stage": round(sum(costs.values()) / max(1, len(every)), 4),
+        "most_at_once": at_once(stages),
         "full_after_s": round(full_after_s, 1),
         "wanted": wanted,
     }
@@ -92,20 +97,22 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 8, 32], help="trainer slots (default: 1 8 32)")
+    parser.add_argument("--stage", type=float, default=1.0, help="seconds of each training stage (default: 1)")
     parser.add_argument("--window", type=float, default=45.0, help="seconds of each measurement (default: 45)")
     parser.add_argument("--keep", type=Path, help="copy the jobs' logs there")
     options = parser.parse_args()
     found = []
     for slots in options.slots:
         told(f"{slots} slots …")
-        # Where one measures and another trains, no trainer's core is one that a lane lends.
-        with service(["--trainers", "0"], ["--no-lane", "--cores", "1", "--trainers", str(slots)]) as cluster:
-            found.append(measured(cluster, slots, options.window))
+        # The lane's core is free for the other node: nothing is measured in earnest.
+        trains = ["--no-lane", "--cores", "0", "--share-cores", "--trainers", str(slots)]
+        with service(["--trainers", "0"], trains) as cluster:
+            found.append(measured(cluster, slots, options.stage, options.window))
             told(json.dumps(found[-1]))
             if options.keep:
                 keep(cluster, slots, options.keep)
     targets = {
-        f"busy at {each['slots']} slots": figure(each["busy"], TARGETS[each["slots"]])
+        f"busy at {each['slots']} slots, stages of {options.stage:g} s": figure(each["busy"], TARGETS[each["slots"]])
         for each in found
         if each["slots"] in TARGETS
     }

@@ -55,7 +55,7 @@ class Rehearsal(Technique):
         Parameter("epochs", 1.0, low=0.001, high=1000.0),
         Parameter("offset", 0.0, low=0.0, high=1000.0),
         Parameter("number", 0, low=0, high=1_000_000),
-        Parameter("seconds_per_epoch", 1.0, low=0.0, high=1000.0),
+        Parameter("seconds_per_epoch", 1.0, low=0.0, high=100_000.0),
     )
 
     def apply(self, model: Any, params: Any, context: Context) -> tuple[Any, dict[str, float]]:
