@@ -6,7 +6,7 @@ training begins to the end of the last, as the job's ``stages.jsonl`` has them. 
 
     python benchmarks/service/nodes.py --rounds 2
 
-Takes a quarter of an hour. The last line is one JSON object with the figures and the target.
+Takes twenty minutes. The last line is one JSON object with the figures and the target.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=2, help="how often each is run (default: 2)")
     parser.add_argument(
-        "--candidates", type=int, default=65, help="of each job, the reference among them (default: 65)"
+        "--candidates", type=int, default=49, help="of each job, the reference among them (default: 49)"
     )
     options = parser.parse_args()
     found = []
