@@ -27,6 +27,7 @@ T = TypeVar("T")
 MARK = "AUTOOPT_CHAOS"
 """In the environment of all that a cluster of these tests starts."""
 DRIVER = "autoopt.jobs.drive"
+ZYGOTE = "autoopt.workers.process.zygote"
 """In the command line of a process that works at a job."""
 PLANTED = Path(__file__).parent / "planted"
 COMMAND_S = 120.0
@@ -142,6 +143,14 @@ def kill(those: Callable[[], Iterable[psutil.Process]], limit_s: float = 20.0) -
         count += len(there)
         psutil.wait_procs(there, timeout=2)
     return count
+
+
+def is_waiting_parent(process: psutil.Process) -> bool:
+    """Whether it is a warmed parent in which nothing runs; what runs there has the same command line."""
+    with suppress(psutil.Error):
+        parent = process.parent()
+        return ZYGOTE in said(process) and not process.children() and (parent is None or ZYGOTE not in said(parent))
+    return False
 
 
 def said(process: psutil.Process) -> str:

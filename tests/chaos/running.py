@@ -91,9 +91,10 @@ class RunningJob:
         return [each for each in _with(DRIVER, self.hosts.head) if self._is_mine(each)]
 
     def _is_mine(self, driver: psutil.Process) -> bool:
-        with suppress(psutil.Error, FileNotFoundError):
-            request = Path(driver.cwd(), ".autoopt", "request.json")
-            return bool(json.loads(request.read_text())["spec"]["name"] == self.name)
+        with suppress(psutil.Error, KeyError):
+            told = json.loads(driver.environ()["RAY_JOB_CONFIG_JSON_ENV_VAR"])
+            attempt: str = told["metadata"]["job_submission_id"]
+            return attempt.partition(".")[0] == self.name
         return False
 
     def kill_driver(self) -> None:
