@@ -80,7 +80,7 @@ def execute(
             status, message = JobStatus.FAILED, f"{type(error).__name__}: {error}"
             raise
         finally:
-            # Also for KeyboardInterrupt, and for the SystemExit that Ray makes of a SIGTERM.
+            # Also for KeyboardInterrupt.
             folder.update(status=status, message=message)
     return front
 

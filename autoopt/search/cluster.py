@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +50,8 @@ DRIVER = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
+    # A thread that still asks for something when the cluster has been left would silently join another.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # We handle Ctrl-C ourselves: running candidates are told as interrupted, best so far is written.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A candidate that reports no objective (eliminated, failed) is no error.
@@ -95,7 +99,7 @@ def local_cluster(node: Node) -> Iterator[Cluster]:
     os.sched_setaffinity(0, node.cores.work)
     # Ray makes its files and sockets writable for everybody, so they lie in a folder that is not; its path must be short.
     with tempfile.TemporaryDirectory(prefix="autoopt-ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        context = ray.init(
+        context = _init(
             address="local",
             resources=node.slots,
             labels={KIND: node.kind},
@@ -118,7 +122,7 @@ def joined_cluster(job: str) -> Iterator[Cluster]:
     _prepare({**ENVIRONMENT, **DRIVER})
     import ray
 
-    context = ray.init(address="auto", **_quiet())
+    context = _init(address="auto", **_quiet())
     try:
         commons = Shared()
         commons.summon()
@@ -128,6 +132,20 @@ def joined_cluster(job: str) -> Iterator[Cluster]:
             commons.leave(job)
     finally:
         ray.shutdown()
+
+
+def _init(**arguments: Any) -> Any:
+    """`ray.init`, which takes SIGTERM for itself: it is given back, for who sends it wants the job to end in good order.
+
+    Ray would raise SystemExit in the midst of whatever the main thread does, and print a stack first.
+    """
+    import ray
+
+    before = signal.getsignal(signal.SIGTERM)
+    context = ray.init(**arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+    return context
 
 
 def _prepare(environment: Mapping[str, str]) -> None:

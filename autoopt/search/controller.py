@@ -12,13 +12,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autoopt.bundle import fresh
 from autoopt.bundle.export import Recorder
@@ -57,6 +57,7 @@ from autoopt.workers.store import Store, address_of, open_store
 
 WATCH_S, COUNT_S = 0.5, 2.0
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -175,29 +176,43 @@ def _on_a_cluster(
         kinds = seen.result()
         return {kind: each.hardware for kind, each in kinds.items()}, merged(kinds)
 
-    with ThreadPoolExecutor(2) as pool, _meeting(node.meeting_of(str(folder.path)), keeper=keeper):
+    def see() -> None:
+        try:
+            kinds = _seen(spec, space_file, publisher, clock, lambda: stop.is_set() or preparing.done())
+        except BaseException as error:
+            seen.set_exception(error)
+            raise
+        if kinds is None:
+            seen.cancel()
+        else:
+            seen.set_result(kinds)
+
+    with ThreadPoolExecutor(3) as pool, _meeting(node.meeting_of(str(folder.path)), keeper=keeper):
         # The task needs no cluster, and the imports of Ray and Tune take seconds.
         preparing = pool.submit(prepare_job, spec, folder, space_file, root, look)
         with joined_cluster(folder.path.name) as cluster:
             pool.submit(import_module, "autoopt.search.trial")
-            try:
-                kinds = _seen(spec, space_file, publisher, clock, lambda: stop.is_set() or preparing.done())
-            except BaseException as error:
-                seen.set_exception(error)
-                raise
-            if kinds is None:
-                seen.cancel()
-                if not stop.is_set():
-                    preparing.result()  # it has failed, and says why
-                yield None
+            looking = pool.submit(see)
+            prepared = _unless(stop, preparing)
+            if prepared is None:
+                yield None  # what still runs ends with the cluster and the calls
                 return
-            seen.set_result(kinds)
-            prepared = preparing.result()
+            looking.result()
             feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
             by_all = confirms_by_all(clock, prepared.task)
             groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
             place = _place(folder, prepared, root, feed.metrics)
             yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)
+
+
+def _unless(stop: threading.Event, pending: Future[T]) -> T | None:
+    """What comes of it; None where the job is stopped before."""
+    while not wait([pending], timeout=WATCH_S).done:
+        if stop.is_set():
+            return None
+    if stop.is_set() and pending.exception() is not None:
+        return None
+    return pending.result()
 
 
 def _seen(

@@ -43,6 +43,7 @@ class RunningJob:
     def resume(self, *more: str) -> None:
         """Let it go on: the one command that its user needs."""
         self._shell("resume", self.name, *more)
+        self.await_driver()  # or what its last one has left would be taken for the end
 
     def status(self) -> dict[str, Any]:
         """Its state, as the shell tells it."""
