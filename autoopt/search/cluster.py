@@ -158,9 +158,10 @@ def _prepare(environment: Mapping[str, str]) -> None:
         os.environ.setdefault(name, value)
     if "ray" not in sys.modules:
         return
-    from ray._private import ray_constants
+    from ray._private import auto_init_hook, ray_constants
     from ray._raylet import Config  # type: ignore[attr-defined]  # left out of its stub
 
+    auto_init_hook.enable_auto_connect = os.environ.get("RAY_ENABLE_AUTO_CONNECT", "") != "0"
     Config.initialize("")  # as Ray itself does where it turns the token on
     ray_constants.ENABLE_RAY_CLUSTER = os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1") != "0"
 

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 PROGRAM = """
-import json, os, psutil
+import json, os, psutil, signal
 from pathlib import Path
 from autoopt.search.cluster import local_cluster
 from autoopt.workers.node import Node
 
+def stop(number, frame): pass
+
+signal.signal(signal.SIGTERM, stop)
 node = Node.here()
 with local_cluster(node) as cluster:
     family = psutil.Process().children(recursive=True) + [psutil.Process()]
@@ -31,7 +34,12 @@ with local_cluster(node) as cluster:
     token = (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o777
     import ray
     folder = Path(ray._private.worker._global_node.get_temp_dir_path()).parent
-    told = {"folder": str(folder), "folder_mode": folder.stat().st_mode & 0o777, "sockets": sockets, "affinity": affinity, "token": token, "dashboard": cluster.dashboard, "work": node.cores.work}
+    told = {"sigterm": signal.getsignal(signal.SIGTERM) is stop, "folder": str(folder), "folder_mode": folder.stat().st_mode & 0o777, "sockets": sockets, "affinity": affinity, "token": token, "dashboard": cluster.dashboard, "work": node.cores.work}
+try:
+    ray.put(1)
+    told["joined"] = "again"
+except Exception as error:
+    told["joined"] = type(error).__name__
 left = sorted(os.sched_getaffinity(0))
 print(json.dumps({**told, "after": left}))
 """
@@ -73,6 +81,11 @@ def on_loopback(ip: str) -> bool:
 
 def test_only_the_user_may_read_the_token(told: dict[str, Any]) -> None:
     assert told["token"] == 0o600
+
+
+def test_sigterm_stays_with_the_job_and_no_late_thread_starts_ray_again(told: dict[str, Any]) -> None:
+    assert told["sigterm"], "Ray would end the process in the midst of its work"
+    assert told["joined"] == "RaySystemError"
 
 
 def test_nobody_else_can_reach_rays_files_and_nothing_is_left_of_them(told: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def away(service: Service, s3_server: S3Server, postgres: PostgresServer) -> Ser
 def done(away: Service, space: Path, digits: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A job for hardware that the driver's own node is not, watched to its end."""
     edge = tmp_path_factory.mktemp("space") / "edge.yaml"
-    edge.write_text(space.read_text().replace("[cpu, edge]", "edge"))
+    edge.write_text(space.read_text().replace("[cpu, edge]", "edge").replace("onnxruntime", "openvino"))
     told = away.told(
         "submit", digits, "--space", edge, "--budget", "3 candidates", "--name", "away", "--address", away.address
     )

@@ -32,6 +32,8 @@ from autoopt.workers.process.limits import JSON, Limits, Preload
 
 _READY_S = 120.0
 _END_S = 5.0
+# Ray's node has jemalloc preloaded, which its workers have not: latencies would be another allocator's, and OpenVINO's compiler crashes.
+_ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,10 @@ def _environment(meeting: _Meeting) -> dict[str, str]:
         told = Path(f"/proc/{meeting.keeper}/environ").read_bytes().decode()
     except OSError:
         return _own_environment()
-    return dict(line.split("=", 1) for line in told.split("\0") if "=" in line)
+    found = dict(line.split("=", 1) for line in told.split("\0") if "=" in line)
+    return {name: value for name, value in found.items() if name not in _ALLOCATOR} | {
+        name: os.environ[name] for name in _ALLOCATOR if name in os.environ
+    }
 
 
 def _meet(preload: Preload, meeting: _Meeting, printed: BinaryIO) -> socket.socket:

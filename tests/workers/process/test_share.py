@@ -123,7 +123,9 @@ def test_a_meeting_place_that_others_can_enter_is_refused(tmp_path: Path) -> Non
 def keeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that keeps the node's parents, with an environment of its own."""
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(process.__file__).parents[3])]))
-    started = subprocess.Popen(["sleep", "600"], env={"PYTHONPATH": path, "PATH": os.environ["PATH"]})
+    started = subprocess.Popen(
+        ["sleep", "600"], env={"PYTHONPATH": path, "PATH": os.environ["PATH"], "LD_PRELOAD": "libm.so.6"}
+    )
     yield started
     started.kill()
     started.wait()
@@ -164,6 +166,9 @@ def test_a_parent_that_is_kept_has_nothing_of_who_came_first(
         assert told["folder"] == str(tmp_path)
         kept = Path("/proc", str(told["parent"]))
         assert b"a password" not in (kept / "environ").read_bytes()
+        assert b"LD_PRELOAD" not in (kept / "environ").read_bytes(), (
+            "what it calls is measured with this process's allocator"
+        )
         assert (kept / "cwd").resolve() == Path("/")
     finally:
         process.shutdown()
