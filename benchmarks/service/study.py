@@ -39,14 +39,14 @@ from optuna.trial import FrozenTrial
 from autoopt.jobfolder import JobFolder, JobStatus, write_json
 from autoopt.jobs.stored import stored_rows
 from autoopt.records import Candidate, Eliminated, Estimate, Failed, Measured, Outcome, to_json
-from autoopt.search.preparation import Prepared, prepare_job
+from autoopt.search.preparation import Prepared, engines_here, prepare_job
 from autoopt.search.storage import begin_study, open_storage, study_name
 from autoopt.search.study import CandidateStudy, Proposal
 from autoopt.search.study_url import VARIABLE, StudyUrl, known_study, parse_study
 from autoopt.space import draw, parse_space
 from autoopt.testing.postgres import postgres_server
 from autoopt.workers import process
-from autoopt.workers.stages.setup import share_cores
+from autoopt.workers.node import Node, share_cores
 
 ROOT = Path(__file__).parents[2]
 TASK = f"{ROOT / 'examples/digits/task.py'}:task"
@@ -69,8 +69,9 @@ def prepared_of(job: JobFolder) -> Prepared:
     if spec.store is None:
         sys.exit(f"{job.path} is on the user's default store; give a job with a store of its own (--store)")
     space_file = parse_space(spec.space_text, spec.space)
+    node = Node(share_cores(spec.options.get("lane_cores")))
     try:
-        return prepare_job(spec, job, space_file, Path(spec.store), share_cores(spec.options.get("lane_cores")))
+        return prepare_job(spec, job, space_file, spec.store, lambda: ({node.kind: node.hardware}, engines_here()))
     finally:
         process.shutdown()
 

@@ -412,10 +412,11 @@ def test_connections_cut_at_random_moments_lose_and_double_nothing(
     thread.start()
     try:
         told = work(study, 30)
+        while cuts["cut"] <= 5:  # a fast machine is done before it has been cut often
+            told += work(study, 5)
     finally:
         ended.set()
         thread.join()
-    assert cuts["cut"] > 5
     check_nothing_lost_or_doubled(place, space, "autoopt", told)
 
 
