@@ -322,7 +322,8 @@ def _run(folder: JobFolder, options: Options, start: _Start, publisher: Publishe
     else:
         _search(conductor, start, folder, options, deadline, publisher, new=not known)
     conductor.check()
-    front = publisher.front()
+    # As the search left it: a job that was killed while it confirmed would go on with those alone that it came to.
+    front = publisher.front(confirmed=False)
     stopped = options.stop.is_set()
     if front is not None and not stopped:
         publisher.phase("confirming")

@@ -116,13 +116,13 @@ class Publisher:
             with self._lock:
                 self._own.remove(name)
 
-    def front(self) -> Front | None:
-        """The front so far; None until the reference has been measured."""
+    def front(self, *, confirmed: bool = True) -> Front | None:
+        """The front so far; None until the reference has been measured. ``confirmed``: judged by the test split where that was measured."""
         assert self._prepared is not None, "a front needs a prepared task"
         return front_of(
             self._rows,
             self._prepared.setup.reference,
-            read_confirmed(self._folder),
+            read_confirmed(self._folder) if confirmed else {},
             self._prepared.task.metric_name,
             self._exporter,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,21 @@ def test_the_same_job_again_computes_nothing_anew(job: Path, shell: Shell, task:
     measured = (second["outcome"] == "measured").sum()
     trials = list((job.parent / "second" / "tune").glob("**/candidate-*"))
     assert len(trials) == len(second) - measured, "for what had been measured nobody was asked"
+
+
+def test_a_job_that_was_killed_while_it_confirmed_goes_on_with_the_rest(
+    job: Path, shell: Shell, tmp_path: Path
+) -> None:
+    again = tmp_path / "results" / job.name
+    shutil.copytree(job, again)
+    confirmed = json.loads((again / "confirmed.json").read_text())
+    (again / "confirmed.json").write_text(json.dumps(dict(list(confirmed.items())[:2])))
+    state = json.loads((again / "state.json").read_text())
+    (again / "state.json").write_text(json.dumps(state | {"status": "interrupted"}))
+    resumed = shell("resume", again)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((again / "confirmed.json").read_text()) == confirmed
+    assert (again / "front.csv").read_text() == (job / "front.csv").read_text()
 
 
 def test_a_name_that_is_taken_says_how_to_go_on(job: Path, shell: Shell, task: str) -> None:
