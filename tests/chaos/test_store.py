@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from hosts import Hosts, wait_until
 from running import ENDED
 
+from autoopt.bundle import manifest
 from autoopt.workers.store import LocalStore
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def test_artifacts_that_were_truncated_are_computed_again(row: NewRow, new_job: 
     store = LocalStore(job.store)
 
     # The bundle's own artifact alone: what was measured stands, and what is to be deployed must be whole all the same.
-    chosen = json.loads((job.folder / "bundle" / "bundle.json").read_text())
-    artifact = job.candidates.set_index("id")["artifact_key"][chosen["candidate"]["id"]]
+    chosen = manifest.read(job.folder / "bundle").candidate
+    artifact = job.candidates.set_index("id")["artifact_key"][chosen.id]
     _truncate(store, artifact)
     told.injected += 1
     second = new_job("second", job.store).submit("plain", "20 candidates")

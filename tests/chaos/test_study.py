@@ -46,7 +46,7 @@ def test_a_job_waits_for_its_database_and_goes_on(row: NewRow, new_job: NewJob, 
     job.await_end("done")
     told.lost, told.doubled = job.lost(job.keys), job.doubled()
     assert (told.lost, told.doubled) == (0, 0)
-    states = dict(server.execute("SELECT state, count(*) FROM trials GROUP BY state", url.rpartition("/")[2]))
+    states = dict(server.execute("SELECT state, count(*) FROM trials GROUP BY state", database=url.rpartition("/")[2]))
     assert "RUNNING" not in states
     assert "WAITING" not in states
     assert set(job.candidates["outcome"]) <= {"measured", "eliminated"}
