@@ -50,7 +50,8 @@ def test_a_job_waits_for_its_database_and_goes_on(row: NewRow, new_job: NewJob, 
     assert "RUNNING" not in states
     assert "WAITING" not in states
     assert set(job.candidates["outcome"]) <= {"measured", "eliminated"}
-    assert server.password not in job.log
+    written = [path for path in job.folder.rglob("*") if path.is_file()]
+    assert not [path for path in written if server.password.encode() in path.read_bytes()]
 
 
 def _await(job: RunningJob, more: int) -> None:
