@@ -11,7 +11,7 @@ import ray
 
 from autoopt.bundle import fresh, manifest
 from autoopt.bundle.manifest import EXPECTED
-from autoopt.errors import BundleError
+from autoopt.errors import AutooptError
 from autoopt.search import code
 from autoopt.search.cluster import KIND
 from autoopt.search.remote import Place, watch
@@ -42,6 +42,6 @@ def _record(files: Mapping[str, bytes], places: tuple[str, ...]) -> Any:
         try:
             code.settle(places)
             fresh.record(bundle)
-        except BundleError as error:
+        except AutooptError as error:
             return error
         return {path.name: path.read_bytes() for path in (bundle / EXPECTED).glob("outputs_*.npy")}
