@@ -15,7 +15,7 @@ BOARD: dict[str, Any] = json.loads((Path(__file__).parents[1] / "docs" / "grafan
 PANELS: list[dict[str, Any]] = BOARD["panels"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 # Ray's own that it shows besides.
-RAYS = {"ray_resources", "ray_cluster_active_nodes"}
+RAYS = {"ray_resources", "ray_node_cpu_count"}
 OURS = {
     **{f"ray_{name}": (*metrics._JOB, *labels) for name, (_, *labels) in metrics._GAUGES.items()},
     **{f"ray_{name}_total": (*metrics._JOB, *labels) for name, (_, *labels) in metrics._COUNTERS.items()},
