@@ -33,6 +33,7 @@ from autoopt.search import metrics
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+TOKEN = Path.home() / ".ray" / "auth_token"
 PATIENCE_S, SCRAPED_S = 240.0, 60.0
 pytestmark = pytest.mark.timeout(600)
 NAME = "watched-digits-job"  # too long to stand in its stages' names itself
@@ -112,14 +113,16 @@ def figures() -> set[str]:
 
 
 @contextmanager
-def prometheus(folder: Path, session: str) -> Iterator[Callable[[str], list[Any]]]:
-    """Run a real one as `docs/watching.md` says, more often and for that session of Ray; yields what answers a query."""
+def prometheus(folder: Path, dashboard: str) -> Iterator[Callable[[str], list[Any]]]:
+    """Run a real one as `docs/watching.md` says, more often and for that dashboard; yields what answers a query."""
     [told] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "watching.md").read_text(), re.DOTALL)
     settings = yaml.safe_load(told)
     settings["global"] = {"scrape_interval": "2s"}
     [jobs] = settings["scrape_configs"]
-    [found] = jobs["file_sd_configs"]
-    found["files"] = [name.replace("/tmp/ray/", f"/tmp/ray/{session}/") for name in found["files"]]
+    [found] = jobs["http_sd_configs"]
+    found["url"] = found["url"].replace("http://127.0.0.1:8265", dashboard)
+    found["refresh_interval"] = "2s"
+    found["authorization"] = {"credentials_file": str(TOKEN)}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
     address = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
@@ -243,12 +246,11 @@ def watch(job: subprocess.Popen[bytes], folder: Path, scratch: Path) -> Watched:
             dashboard = next((progress["dashboard"] for progress in told() if progress["dashboard"]), "")
             if not dashboard:
                 continue
-            token = token or (Path.home() / ".ray" / "auth_token").read_text().strip()
+            token = token or TOKEN.read_text().strip()
             with suppress(TimeoutError):  # a busy machine: once more
                 look(watched, dashboard, token)
-            session = re.search(r'SessionName="(\w[\w-]*)"', watched.metrics)
-            if ask is None and session and shutil.which("prometheus"):
-                ask = stack.enter_context(prometheus(scratch, session[1]))
+            if ask is None and shutil.which("prometheus"):
+                ask = stack.enter_context(prometheus(scratch, dashboard))
         watched.without_token = status_of(f"{dashboard}/api/v0/tasks")
         if ask is not None:
             watched.answers = {query: [] for query in queries()}
