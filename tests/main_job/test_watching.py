@@ -122,7 +122,7 @@ def prometheus(folder: Path, dashboard: str) -> Iterator[Callable[[str], list[An
     [found] = jobs["http_sd_configs"]
     found["url"] = found["url"].replace("http://127.0.0.1:8265", dashboard)
     found["refresh_interval"] = "2s"
-    found["authorization"] = {"credentials_file": str(TOKEN)}
+    found["authorization"]["credentials_file"] = str(TOKEN)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
     address = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
