@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,10 +110,10 @@ class TwoNodes:
 
 
 @contextmanager
-def place_for_clusters(home: Path) -> Iterator[Place]:
-    """A place where nothing runs; whatever is started there is stopped at the end."""
+def place_for_clusters(home: Path, variables: Mapping[str, str] | None = None) -> Iterator[Place]:
+    """A place where nothing runs; whatever is started there is stopped at the end. ``variables``: more of its environment."""
     with tempfile.TemporaryDirectory(prefix="ac-", dir="/tmp") as folder:  # its path must be short
-        place = Place(home, Path(folder))
+        place = Place(home, Path(folder), dict(variables or {}))
         try:
             yield place
         finally:

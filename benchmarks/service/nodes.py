@@ -65,8 +65,11 @@ def main() -> None:
             told(f"round {number + 1}, {nodes} of 2 nodes …")
             found.append(timed(nodes, options.candidates, options.seconds, number))
             told(json.dumps(found[-1]))
-    rates = {nodes: median(each["per_minute"] for each in found if each["nodes"] == nodes) for nodes in (1, 2)}
-    faster = round(rates[2] / rates[1], 3)
+    per_training = {
+        nodes: median(each["seconds"] / each["trainings"] for each in found if each["nodes"] == nodes)
+        for nodes in (1, 2)
+    }
+    faster = round(per_training[1] / per_training[2], 3)
     print(json.dumps({"figures": found, "targets": {"two nodes against one": figure(faster, TARGET)}}))
 
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +22,12 @@ import psutil
 
 from autoopt.cluster import started
 from autoopt.cluster.processes import processes_of
+from autoopt.testing.clusters import place_for_clusters
+from autoopt.testing.service import Service as Client
 
 HERE = Path(__file__).parent
 TASK = f"{HERE / 'task' / 'task.py'}:task"
 SIMULATED = HERE / "simulated"
-_COMMAND_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -81,82 +79,48 @@ class JobHere:
         return self.state().get("status") in ("done", "failed", "cancelled", "interrupted")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Service:
-    """A cluster on this machine. See `service`."""
+    """A cluster on this machine, and a client of it. See `service`."""
 
-    root: Path
-    port: int
-    dashboard_port: int
-    environment: dict[str, str] = field(repr=False)
+    client: Client
 
     @property
-    def address(self) -> str:
-        """Of its dashboard."""
-        return f"http://127.0.0.1:{self.dashboard_port}"
+    def root(self) -> Path:
+        """The client's folder, for whatever a benchmark writes."""
+        return self.client.folder
 
     @property
     def store(self) -> Path:
         """Its jobs' store."""
-        return self.root / "store"
-
-    def up(self, *flags: str) -> None:
-        """Start a node; the first is the head."""
-        head = not started.read_all(self._folder)
-        ports = ("--port", str(self.port), "--dashboard-port", str(self.dashboard_port))
-        how = ports if head else ("--join", f"127.0.0.1:{self.port}")
-        self.shell("cluster", "up", *how, "--temp-dir", str(self._folder), *flags)
+        return self.client.store
 
     def submit(self, name: str, space: Path | str, budget: str, task: str = TASK, store: Path | None = None) -> JobHere:
         """Submit a job by ``autoopt submit``; returns when the command has ended. ``store``: another than the usual one."""
         root = store or self.store
         asked = ("--space", str(space), "--budget", budget, "--name", name, "--store", str(root))
-        self.shell("submit", task, *asked, "--address", self.address)
+        self._shell("submit", task, *asked, "--address", self.client.address)
         return JobHere(name, root / "jobs" / name)
 
     def cancel(self, job: JobHere) -> None:
         """End a job."""
-        self.shell("cancel", job.name, "--address", self.address, "--store", str(job.folder.parents[1]))
+        self._shell("cancel", job.name, "--address", self.client.address, "--store", str(job.folder.parents[1]))
 
-    def shell(self, *arguments: str) -> str:
-        """A command of ``autoopt``; what it prints.
-
-        Raises:
-            SystemExit: it failed; the message is what it said.
-        """
-        command = [sys.executable, "-m", "autoopt", *arguments]
-        ended = subprocess.run(
-            command,
-            env=self.environment,
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_S,
-            check=False,
-        )
+    def _shell(self, *arguments: str) -> None:
+        ended = self.client.shell(*arguments)
         if ended.returncode:
             sys.exit(f"autoopt {' '.join(arguments)} failed:\n{ended.stdout}{ended.stderr}")
-        return ended.stdout
 
     def processor_s(self) -> dict[str, float]:
         """Processor seconds that the cluster's processes have used so far, by what they are for."""
         used: Counter[str] = Counter()
         seen: set[int] = set()
-        for record in started.read_all(self._folder):
+        for record in started.read_all(self.client.place.clusters):
             for process in processes_of(record):
                 if process.pid not in seen:
                     seen.add(process.pid)
                     used += _used(process)
         return dict(used)
-
-    def down(self) -> None:
-        """Stop every node."""
-        with contextlib.suppress(SystemExit, subprocess.TimeoutExpired):
-            self.shell("cluster", "down", "--temp-dir", str(self._folder))
-
-    @property
-    def _folder(self) -> Path:
-        return self.root / "c"
 
 
 @contextlib.contextmanager
@@ -170,20 +134,25 @@ def service(*nodes: Sequence[str], simulated: bool = True) -> Iterator[Service]:
     # A terminated benchmark takes its cluster along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    root = Path(tempfile.mkdtemp(prefix="autoopt-"))
-    (root / "home").mkdir()
-    (root / "c" / "nodes").mkdir(parents=True)
-    made = Service(root, _free_port(), _free_port(), _environment(root, simulated=simulated))
+    plugins = os.pathsep.join(filter(None, [str(SIMULATED), str(HERE.parents[1]), os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory(prefix="autoopt-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder, "home")
+        home.mkdir()
+        with place_for_clusters(home, {"PYTHONPATH": plugins} if simulated else {}) as place, _to_its_end():
+            head = place.head(*nodes[0])
+            for flags in nodes[1:]:
+                place.up("--join", head["address"], *flags)
+            yield Service(Client(place, head["dashboard"], Path(folder, "store"), Path(folder)))
+
+
+@contextlib.contextmanager
+def _to_its_end() -> Iterator[None]:
+    """What comes after the context is not interrupted: a cluster that is left behind eats the machine."""
     try:
-        for flags in nodes:
-            made.up(*flags)
-        yield made
+        yield
     finally:
-        # Nothing may interrupt this: a cluster that is left behind eats the machine.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        made.down()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def wait_for(true: Callable[[], bool], what: str, limit_s: float, every_s: float = 0.2) -> None:
@@ -213,20 +182,6 @@ def load() -> float:
 def told(text: str) -> None:
     """What a person who waits may want to know; the figures go to stdout."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _environment(root: Path, *, simulated: bool) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AUTOOPT_"))}
-    home = str(HERE.parents[1])
-    path = [*([str(SIMULATED)] if simulated else []), home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return kept | {"HOME": str(root / "home"), "PYTHONPATH": os.pathsep.join(path)}
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _used(process: psutil.Process) -> Counter[str]:
