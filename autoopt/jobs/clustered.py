@@ -179,10 +179,13 @@ class ClusterJob(Job):
         Raises:
             JobError: there is a job of that name.
         """
-        if self._read("job.json") is not None or self.gateway.attempts_of(self.name):
+        stored = self._read("job.json") is not None
+        if stored or self.gateway.attempts_of(self.name):
+            # The cluster may have forgotten it, or never have known it.
+            where = f"in the store {masked(self._address)}" if stored else f"on {self.gateway.address}"
             message = (
-                f"there is a job {self.name!r} on {self.gateway.address} already. `autoopt resume {self.reference}` goes on with "
-                "it; for a new one give another name (--name NAME)"
+                f"there is a job {self.name!r} {where} already. `autoopt resume {self.reference}` goes on with it; "
+                "for a new one give another name (--name NAME)"
             )
             raise JobError(message)
         with _folder() as folder:

@@ -58,3 +58,13 @@ def test_code_too_large_to_travel(service: Service, space: Path, tmp_path: Path)
         file.truncate(200_000_000)
     said = refused(service, "submit", f"{tmp_path / 'task.py'}:task", "--space", space, "--address", service.address)
     assert "100 MB" in said
+
+
+def test_a_name_that_a_job_of_the_store_bears(service: Service, space: Path, digits: str) -> None:
+    folder = service.store / "jobs" / "of-another-cluster"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text("{}")
+    said = refused(service, "submit", digits, "--space", space, "--name", folder.name, "--address", service.address)
+    assert f"in the store {service.store} already" in said
+    assert "autoopt resume of-another-cluster" in said
+    assert "--name" in said
