@@ -14,7 +14,7 @@ from autoopt.cli.searching import STOPPED, add_cluster, add_results, add_study, 
 from autoopt.errors import JobError
 
 if TYPE_CHECKING:
-    from autoopt.jobfolder import JobState
+    from autoopt.jobfolder import JobSpec, JobState
     from autoopt.jobs import Job
 
 POLL_S = 0.5
@@ -46,7 +46,7 @@ def _jobs(given: argparse.Namespace) -> int:
 
     listed = jobs(given.results, address=given.address, store=given.store)
     if given.json:
-        print_json([_data(each) for each in listed])
+        print_json([_listed(each) for each in listed])
     elif not listed:
         place = given.address or f"{given.results}/"
         print(f"There are no jobs in {place}. `autoopt {'submit' if given.address else 'run'} TASK` begins one.")
@@ -56,12 +56,21 @@ def _jobs(given: argparse.Namespace) -> int:
 
 
 def _row(job: Job) -> tuple[str, str, str, str]:
-    state = job.state()
+    spec = _spec(job)
+    begun = "" if spec is None else spec.created_at
     try:
-        begun = job.spec.created_at
-    except JobError:
-        begun = ""  # it has not begun, or its store cannot be read from here
+        state = job.state()
+    except JobError as error:  # one that is damaged must not hide the others
+        return job.id, "unreadable", begun, str(error)
     return job.id, str(state.status), begun, _so_far(state)
+
+
+def _spec(job: Job) -> JobSpec | None:
+    """What was asked; None where it has not begun, or cannot be read from here."""
+    try:
+        return job.spec
+    except JobError:
+        return None
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -152,8 +161,11 @@ def _logs(given: argparse.Namespace) -> int:
 
 
 def _data(job: Job) -> dict[str, Any]:
+    return {"job": job.id, **where(job), "spec": _spec(job), "state": job.state()}
+
+
+def _listed(job: Job) -> dict[str, Any]:
     try:
-        spec = job.spec
-    except JobError:
-        spec = None  # it has not begun, or its store cannot be read from here
-    return {"job": job.id, **where(job), "spec": spec, "state": job.state()}
+        return _data(job)
+    except JobError as error:  # one that is damaged must not hide the others
+        return {"job": job.id, **where(job), "spec": _spec(job), "state": None, "message": str(error)}

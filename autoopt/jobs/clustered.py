@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from autoopt.errors import JobError, StoreError, UserError
 from autoopt.jobfolder import JobFolder, JobSpec, JobState, JobStatus
@@ -42,6 +42,8 @@ OURS = "autoopt: "
 CANCEL_S = 10.0
 _LEFT_BEHIND = ("study.journal", "tune/", "task.pkl", CODE, "logs/")
 _GONE = "the cluster knows nothing of it any more: its head was restarted. `autoopt resume` goes on"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,24 +81,23 @@ class ClusterJob(Job):
         """What was asked.
 
         Raises:
-            JobError: it has not begun yet, or its store cannot be read from here.
+            JobError: it has not begun yet, its store cannot be read from here, or what is there is damaged.
         """
-        found = self._read("job.json")
+        found = self._record("job.json", JobSpec)
         if found is None:
             raise JobError(self._unreadable())
-        return from_json(JobSpec, json.loads(found))
+        return found
 
     def state(self) -> JobState:
         """How it stands: as its driver last said, corrected by what Ray says about the driver.
 
         Raises:
-            JobError: neither the cluster nor the store knows it.
+            JobError: neither the cluster nor the store knows it, or what is there is damaged.
         """
         attempts = self.gateway.attempts_of(self.name)
-        stored = self._read("state.json")
-        if stored is None and not attempts:
+        state = self._record("state.json", JobState)
+        if state is None and not attempts and self._read("job.json") is None:
             raise JobError(no_such_job(self.name, self.gateway, self.given_store))
-        state = None if stored is None else from_json(JobState, json.loads(stored))
         latest = attempts[-1] if attempts else None
         seen = observed(state, latest, readable=self._store is not None)
         told = state is not None and latest is not None and state.attempt == latest.id and state.status.ended
@@ -206,10 +207,10 @@ class ClusterJob(Job):
             with _folder() as copy:
                 digest = package.pack(folder, copy)
         number = 1 + max((each.number for each in self.gateway.attempts_of(self.name)), default=0)
-        stored = self._read("state.json")
+        stored = self._record("state.json", JobState)
         if stored is not None:
             # The cluster may have forgotten the earlier ones; no two of a job may bear the same name in its state.
-            number = max(number, 1 + number_of(from_json(JobState, json.loads(stored)).attempt))
+            number = max(number, 1 + number_of(stored.attempt))
         request = Request(spec, number, digest, self._secrets(study))
         package.write_request(request, folder)
         if pickle is not None:
@@ -251,6 +252,14 @@ class ClusterJob(Job):
     def _read(self, name: str) -> bytes | None:
         return None if self._store is None else self._store.files.read(f"jobs/{self.name}/{name}")
 
+    def _record(self, name: str, kind: type[T]) -> T | None:
+        content = self._read(name)
+        try:
+            return None if content is None else from_json(kind, json.loads(content))
+        except ValueError as error:
+            message = f"{name} of the job {self.name!r} in the store {masked(self._address)} is damaged: {error}"
+            raise JobError(message) from error
+
     def _unreadable(self) -> str:
         if self._store is not None:
             return f"{self.reference} has not begun yet: there is nothing of it in the store {masked(self._address)}"
@@ -291,7 +300,7 @@ class ClusterJob(Job):
 
 
 def observed(state: JobState | None, latest: Attempt | None, *, readable: bool) -> JobState:
-    """A job's state by what its driver wrote and what Ray says about the last attempt; one of the two is known.
+    """A job's state by what its driver wrote and what Ray says about the last attempt.
 
     Args:
         state: from the store; None where nothing is there.

@@ -281,8 +281,17 @@ def listed(results: str | Path = RESULTS, *, address: str | None = None, store: 
     if address is not None:
         return list(clustered.listed(address, store, results))
     folders = [JobFolder(path.parent.absolute()) for path in Path(results).glob("*/job.json")]
-    jobs = [LocalJob(folder) for folder in folders if folder.spec().address is None]
-    return sorted(jobs, key=lambda each: (each.spec.created_at, each.id))
+    found = [(created_at, LocalJob(folder)) for folder in folders if (created_at := _created_at(folder)) is not None]
+    return [job for _, job in sorted(found, key=lambda each: (each[0], each[1].id))]
+
+
+def _created_at(folder: JobFolder) -> str | None:
+    """When a job was created; None where it is a copy of a cluster's, "" where that cannot be read."""
+    try:
+        spec = folder.spec()
+    except JobError:
+        return ""
+    return spec.created_at if spec.address is None else None
 
 
 def _options(lane_cores: int | None, *, wait: bool = False) -> dict[str, Any]:

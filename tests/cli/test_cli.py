@@ -181,6 +181,23 @@ def test_jobs_are_listed_with_what_they_have_done(capsys: Captured) -> None:
     assert json.loads(capsys.readouterr().out)[0]["state"]["progress"]["best"]["speedup"] == ENTRY.speedup
 
 
+def test_a_job_that_cannot_be_read_hides_no_other(tmp_path: Path, capsys: Captured) -> None:
+    main(run("a"))
+    (tmp_path / "results" / "b").mkdir()
+    for name in ("job.json", "state.json"):
+        (tmp_path / "results" / "b" / name).write_text("{")
+    capsys.readouterr()
+    assert main(["jobs"]) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ["b", "unreadable"] in rows
+    assert ["a", "done"] in rows
+    assert main(["jobs", "--json"]) == 0
+    damaged, well = json.loads(capsys.readouterr().out)
+    assert (damaged["job"], damaged["spec"], damaged["state"]) == ("b", None, None)
+    assert "is damaged" in damaged["message"]
+    assert (well["job"], well["state"]["status"]) == ("a", "done")
+
+
 def test_no_jobs_is_said_with_what_to_do(capsys: Captured) -> None:
     assert main(["jobs", "--results", "nowhere"]) == 0
     assert "autoopt run TASK" in capsys.readouterr().out

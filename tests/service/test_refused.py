@@ -68,3 +68,19 @@ def test_a_name_that_a_job_of_the_store_bears(service: Service, space: Path, dig
     assert f"in the store {service.store} already" in said
     assert "autoopt resume of-another-cluster" in said
     assert "--name" in said
+
+
+def test_a_job_that_cannot_be_read_hides_no_other(service: Service) -> None:
+    for name, spec, state in (("a-damaged", "{}", "{"), ("b-begun-badly", "{}", "")):
+        folder = service.store / "jobs" / name
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text(spec)
+        if state:
+            (folder / "state.json").write_text(state)
+    listed = {each["job"]: each for each in service.told("jobs", "--address", service.address)}
+    assert listed["a-damaged"]["state"] is None
+    assert "state.json of the job 'a-damaged' in the store" in listed["a-damaged"]["message"]
+    assert listed["b-begun-badly"]["state"]["status"] == "interrupted"
+    shown = service.shell("jobs", "--address", service.address).stdout
+    assert "unreadable" in shown
+    assert "is damaged" in refused(service, "status", "a-damaged", "--address", service.address)
