@@ -17,17 +17,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from autoopt.errors import JobError, StoreError, UserError
+from autoopt.errors import JobError, StoreError
 from autoopt.jobfolder import JobFolder, JobSpec, JobState, JobStatus
 from autoopt.jobs import package
 from autoopt.jobs.execute import Extras
 from autoopt.jobs.gateway import ATTEMPT, JOB, STORE, VERSION, Attempt, Gateway, reach
 from autoopt.jobs.job import Job, JobResult
+from autoopt.jobs.observed import observed
 from autoopt.jobs.package import Request
 from autoopt.jobs.run import save_callbacks
 from autoopt.records import from_json
-from autoopt.search.study_url import SQLITE, StudyUrl, known_study
 from autoopt.search.study_url import VARIABLE as STUDY_VARIABLE
+from autoopt.search.study_url import StudyUrl, known_study
 from autoopt.workers.store import Store, default_store, has_secret, is_url, masked, open_store
 from autoopt.workers.store.urls import HIDDEN
 
@@ -41,7 +42,6 @@ OURS = "autoopt: "
 # Ray asks the driver politely, and kills it after eight seconds (`package.runtime_env`).
 CANCEL_S = 10.0
 _LEFT_BEHIND = ("study.journal", "tune/", "task.pkl", CODE, "logs/")
-_GONE = "the cluster knows nothing of it any more: its head was restarted. `autoopt resume` goes on"
 
 T = TypeVar("T")
 
@@ -299,34 +299,6 @@ class ClusterJob(Job):
         return said[-1] if said else " ".join(lines[-5:]) or attempt.message
 
 
-def observed(state: JobState | None, latest: Attempt | None, *, readable: bool) -> JobState:
-    """A job's state by what its driver wrote and what Ray says about the last attempt.
-
-    Args:
-        state: from the store; None where nothing is there.
-        latest: Ray's last attempt; None where the cluster has forgotten it.
-        readable: whether the store can be read from here.
-    """
-    before = state or JobState()
-    if latest is None:
-        return before if before.status.ended else replace(before, status=JobStatus.INTERRUPTED, message=_GONE)
-    mine = state is not None and state.attempt == latest.id
-    if latest.live:
-        begun = mine or (not readable and latest.status == "RUNNING")
-        status = before.status if mine else (JobStatus.RUNNING if begun else JobStatus.SUBMITTED)
-        return replace(before, status=status, message=before.message if mine else "")
-    if mine and before.status.ended:
-        stopped = latest.stopped and before.status is JobStatus.INTERRUPTED
-        return replace(before, status=JobStatus.CANCELLED) if stopped else before
-    if latest.stopped:
-        return replace(before, status=JobStatus.CANCELLED, message="cancelled; it can be resumed")
-    code = latest.exit_code
-    if (mine and code is None) or (code or 0) < 0:
-        return replace(before, status=JobStatus.INTERRUPTED, message=f"its driver is gone ({latest.why})")
-    done = latest.status == "SUCCEEDED"
-    return replace(before, status=JobStatus.DONE if done else JobStatus.FAILED, message="" if done else latest.message)
-
-
 def attempt_name(job: str, number: int) -> str:
     """Ray's submission id of an attempt."""
     return job if number == 1 else f"{job}.{number}"
@@ -403,22 +375,3 @@ def _lines(pieces: Iterator[str]) -> Iterator[str]:
         yield from lines
     if rest:
         yield rest
-
-
-def check_study(study: StudyUrl | None, store: str) -> None:
-    """See that the study outlives the driver's machine, and is not on the client's.
-
-    Raises:
-        UserError: it would lie in a folder of the cluster's head alone.
-    """
-    if study is not None and study.scheme == SQLITE:
-        message = (
-            f"the study {study} is a file, which the cluster's nodes may not see; give a database server's URL, or none"
-        )
-        raise UserError(message)
-    if study is None and is_url(store) and not store.startswith(("file://", "local://")):
-        message = (
-            f"with a store at {masked(store)} the study needs a database that outlives the cluster's head: give "
-            "study=postgresql+psycopg://user:password@host:5432/database (--study, $AUTOOPT_STUDY)"
-        )
-        raise UserError(message)

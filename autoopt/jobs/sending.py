@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cluster.nodes import NodeView, nodes
-from autoopt.errors import ClusterError, SpaceError, TaskError
+from autoopt.errors import ClusterError, SpaceError, TaskError, UserError
 from autoopt.jobfolder import JobSpec
-from autoopt.jobs.clustered import ClusterJob, check_study
+from autoopt.jobs.clustered import ClusterJob
 from autoopt.jobs.execute import Extras
 from autoopt.jobs.gateway import reach
 from autoopt.jobs.specify import new_spec
-from autoopt.search.study_url import StudyUrl
+from autoopt.search.study_url import SQLITE, StudyUrl
 from autoopt.space import parse_space
 from autoopt.space.kinds import missing_kinds, no_such_hardware
-from autoopt.workers.store import default_store, full_address
+from autoopt.workers.store import default_store, full_address, is_url, masked
 
 if TYPE_CHECKING:
     from autoopt.task import LoadedTask, Task
@@ -49,7 +49,7 @@ def send(
     _check_nodes(nodes(gateway.address), spec)
     store, pickle = full_address(asked["store"]), None
     study: StudyUrl | None = asked.get("study")
-    check_study(study, store)
+    _check_study(study, store)
     if loaded is not None and loaded.ref is None:
         pickle = _pickled(loaded)
         folder = None if code is None else _folder(code)
@@ -140,3 +140,22 @@ def _by_value() -> Iterator[None]:
     finally:
         for module in mine:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _check_study(study: StudyUrl | None, store: str) -> None:
+    """See that the study outlives the driver's machine, and is not on the client's.
+
+    Raises:
+        UserError: it would lie in a folder of the cluster's head alone.
+    """
+    if study is not None and study.scheme == SQLITE:
+        message = (
+            f"the study {study} is a file, which the cluster's nodes may not see; give a database server's URL, or none"
+        )
+        raise UserError(message)
+    if study is None and is_url(store) and not store.startswith(("file://", "local://")):
+        message = (
+            f"with a store at {masked(store)} the study needs a database that outlives the cluster's head: give "
+            "study=postgresql+psycopg://user:password@host:5432/database (--study, $AUTOOPT_STUDY)"
+        )
+        raise UserError(message)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autoopt.jobfolder import JobState, JobStatus
-from autoopt.jobs.clustered import observed
 from autoopt.jobs.gateway import Attempt
+from autoopt.jobs.observed import observed
 
 RAYS = "Job entrypoint command failed with exit code {}, last available logs (truncated to 20,000 chars):\nmany\nlines"
 
