@@ -10,7 +10,8 @@ from autoopt.space.domains import Domain, Listed, Value
 from autoopt.space.names import unknown
 from autoopt.space.resolved import Exclusion, ParameterChoice, StepChoice, TaskFacts
 from autoopt.space.schema import ParameterSection, TechniqueSection, When
-from autoopt.workers.techniques.base import Parameter, Technique
+from autoopt.workers.parameters import Parameter
+from autoopt.workers.techniques.base import Technique
 
 EPOCHS = "epochs"
 

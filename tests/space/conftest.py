@@ -11,7 +11,8 @@ import pytest
 from autoopt.records import Deployment, Params, Signature
 from autoopt.space import Space, TaskFacts, parse_space, resolve
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
-from autoopt.workers.techniques.base import Context, Facts, Parameter, Technique
+from autoopt.workers.parameters import Parameter
+from autoopt.workers.techniques.base import Context, Facts, Technique
 
 ORDER = ("module", "onnx", "openvino")
 

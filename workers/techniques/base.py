@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
+from autoopt.workers.parameters import Parameter
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -21,38 +23,6 @@ KEPT_FEATURES = 4096
 FEATURES_VERSION = 1
 """Part of the key of what is kept: raise it when other features are."""
 Facts: TypeAlias = Mapping[str, bool | int | float | str]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a technique, with the values that it allows."""
-
-    name: str
-    default: bool | int | float | str
-    choices: tuple[bool | int | float | str, ...] = ()
-    """The allowed values; empty where ``low`` and ``high`` bound a number."""
-    low: float | None = None
-    high: float | None = None
-    about: str = ""
-    """One sentence, with the unit."""
-
-    def allows(self, value: object) -> bool:
-        """Whether the value has the default's type and lies in what is allowed."""
-        if isinstance(value, bool) is not isinstance(self.default, bool):
-            return False
-        if self.choices:
-            return value in self.choices
-        if not isinstance(value, int | float):
-            return isinstance(value, str) and isinstance(self.default, str)
-        if isinstance(self.default, int) and not isinstance(value, int):
-            return False
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-
-    def allowed(self) -> str:
-        """What is allowed, in words."""
-        if self.choices:
-            return ", ".join(map(str, self.choices))
-        return f"{self.low} to {self.high}"
 
 
 class Table(Protocol):

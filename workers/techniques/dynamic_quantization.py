@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from autoopt.workers.techniques.base import Facts, Parameter, Technique
+from autoopt.workers.parameters import Parameter
+from autoopt.workers.techniques.base import Facts, Technique
 from autoopt.workers.techniques.checks import checked_params
 
 if TYPE_CHECKING:

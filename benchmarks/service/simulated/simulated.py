@@ -16,7 +16,8 @@ from autoopt.records.environment import current
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.engines.null import Null
 from autoopt.workers.measure.records import Timing
-from autoopt.workers.techniques.base import Context, Parameter, Technique
+from autoopt.workers.parameters import Parameter
+from autoopt.workers.techniques.base import Context, Technique
 
 if TYPE_CHECKING:
     from autoopt.workers.stages.run import Work

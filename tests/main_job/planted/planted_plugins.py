@@ -10,7 +10,8 @@ from typing import Any
 
 from autoopt.records import Deployment, Signature
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
-from autoopt.workers.techniques.base import Context, Parameter, Technique
+from autoopt.workers.parameters import Parameter
+from autoopt.workers.techniques.base import Context, Technique
 
 
 class _Planted(Engine):
