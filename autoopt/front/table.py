@@ -7,6 +7,7 @@ from typing import TypeAlias
 from autoopt.front.config import Config
 from autoopt.front.pick import speedup_over
 from autoopt.records import Candidate, Estimate, Measurement
+from autoopt.records.candidate import DYNAMIC
 
 Cell: TypeAlias = bool | int | float | str | None
 
@@ -38,6 +39,10 @@ def candidate_row(number: int, candidate: Candidate) -> dict[str, Cell]:
         "batch": served.batch,
         "threads": served.threads,
         "hardware": served.hardware,
+        "instances": served.instances,
+        "batching": served.batching if served.batch > 1 else None,
+        "max_wait_ms": served.max_wait_ms if served.batching == DYNAMIC else None,
+        "options": ", ".join(f"{name}={value}" for name, value in sorted(served.options.items())),
     }
 
 

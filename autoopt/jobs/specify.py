@@ -113,8 +113,8 @@ def new_spec(
 def _space(space: str | Path, scenario: str | None, hardware: Sequence[str] | None) -> SpaceFile:
     from autoopt.space import load_space
     from autoopt.space.names import unknown
-    from autoopt.space.techniques import step_choice
-    from autoopt.workers.engines import engines
+    from autoopt.space.techniques import option_choices, step_choice
+    from autoopt.workers.engines import engine, engines
     from autoopt.workers.techniques import techniques
 
     given = {"scenario": scenario, "deployment.hardware": list(hardware) if hardware else None}
@@ -126,10 +126,12 @@ def _space(space: str | Path, scenario: str | None, hardware: Sequence[str] | No
             raise SpaceError(message)
         step_choice(known[name], section, file.name)
     allowed = [*engines(), "null"]
-    for name in file.deployment.engine:
+    for name, serving in file.deployment.engine.items():
         if name not in allowed:
             message = f'The search space "{file.name}", deployment.engine: {unknown("engine", name, engines())}'
             raise SpaceError(message)
+        where = f'The search space "{file.name}", deployment.engine.{name}'
+        option_choices(engine(name).options, serving.options, name, where)
     return file
 
 

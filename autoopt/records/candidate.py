@@ -17,6 +17,7 @@ from autoopt.records.hardware import parse
 Params: TypeAlias = Mapping[str, bool | int | float | str]
 
 ID_LENGTH = 12
+STATIC, DYNAMIC = "static", "dynamic"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,24 @@ class Deployment:
     threads: int = 1
     hardware: str = "cpu"
     """A kind of node and a device on it (`autoopt.records.hardware`)."""
+    instances: int = 1
+    """Copies of the network that serve side by side, each on cores of its own."""
+    batching: str = STATIC
+    """Of a server: "static" waits until a batch is full, "dynamic" no longer than ``max_wait_ms``."""
+    max_wait_ms: float = 0.0
+    """How long the first request of a dynamic batch waits for others at most; where all instances are busy, it waits anyway."""
+    options: Params = field(default_factory=dict, hash=False)
+    """The engine's own settings (`autoopt.workers.engines.base.Engine.options`), where they are not its defaults."""
+
+    @property
+    def cores(self) -> int:
+        """How many it takes: a thread of an instance has a core to itself."""
+        return self.threads * self.instances
+
+    @property
+    def way(self) -> tuple[int, int, int, str, float]:
+        """How requests are served, whatever the engine: figures of different ways are not compared."""
+        return (self.threads, self.batch, self.instances, self.batching, self.max_wait_ms)
 
     @property
     def kind(self) -> str:
@@ -81,9 +100,14 @@ class Candidate:
         parts = [f"{served.engine} {served.precision}"]
         if served.fusion != "default":
             parts.append(f"fusion {served.fusion}")
+        parts += [f"{name.replace('_', ' ')} {_short(value)}" for name, value in sorted(served.options.items())]
         if served.batch != 1:
             parts.append(f"batch {served.batch}")
+        if served.batching == DYNAMIC:
+            parts.append(f"waits {served.max_wait_ms:g} ms for more")
         parts.append(f"{served.threads} thread{'s' if served.threads > 1 else ''}")
+        if served.instances != 1:
+            parts.append(f"{served.instances} instances")
         if served.hardware != "cpu":
             parts.append(served.hardware)
         return f"{steps} | {', '.join(parts)}"

@@ -1,6 +1,6 @@
 """What each choice bought: from the reference to one config, through configs that were really measured.
 
-A config is taken apart into its choices: the deployment (engine, threads, batch, hardware), the fusion, the precision,
+A config is taken apart into its choices: the deployment (engine, way of running, options, hardware), the fusion, the precision,
 and each compression step. Every measured config whose choices are a part of them stands somewhere between the reference
 and it; the longest chain of such configs, each with some more of the choices than the one before, is the waterfall.
 Nothing is modelled: where no config between was measured, several choices share one bar, and the bar says so.
@@ -102,8 +102,8 @@ def _in_order(choices: frozenset[str], target: Candidate) -> tuple[str, ...]:
     return tuple(sorted(choices, key=lambda name: (steps.index(name) if name in steps else -1, name)))
 
 
-def _place(deployment: Deployment) -> tuple[str, int, int, str]:
-    return (deployment.engine, deployment.threads, deployment.batch, deployment.hardware)
+def _place(deployment: Deployment) -> tuple[object, ...]:
+    return (deployment.engine, deployment.way, deployment.hardware, sorted(deployment.options.items()))
 
 
 def _deployment_name(mine: Deployment, start: Deployment) -> str:
@@ -112,6 +112,11 @@ def _deployment_name(mine: Deployment, start: Deployment) -> str:
         parts.append(f"{mine.threads} thread{'s' if mine.threads > 1 else ''}")
     if mine.batch != start.batch:
         parts.append(f"batch {mine.batch}")
+    if mine.batching != start.batching:
+        parts.append(f"{mine.batching} batching")
+    if mine.instances != start.instances:
+        parts.append(f"{mine.instances} instances")
+    parts += [f"{name.replace('_', ' ')} {value}" for name, value in sorted(mine.options.items())]
     if mine.hardware != start.hardware:
         parts.append(mine.hardware)
     return ", ".join(parts)

@@ -14,10 +14,23 @@ from autoopt.report.data import ReportData, Row
 
 _TEXT = ("outcome", "rung", "reason", "stage", "failure", "message", "log", "steps")
 _STRINGS = frozenset(
-    {"id", "model_id", "description", "model", "engine", "precision", "fusion", "hardware", "split", "engine_version"}
+    {
+        "id",
+        "model_id",
+        "description",
+        "model",
+        "engine",
+        "precision",
+        "fusion",
+        "hardware",
+        "split",
+        "engine_version",
+        "batching",
+        "options",
+    }
     | {"remarks", "artifact_key", *_TEXT}
 )
-_INTEGERS = frozenset({"number", "batch", "threads", "retries"})
+_INTEGERS = frozenset({"number", "batch", "threads", "instances", "retries"})
 _FLAGS = frozenset({"on_front"})
 
 

@@ -6,35 +6,41 @@ from collections.abc import Callable, Iterator
 
 from autoopt.records import Candidate, Deployment
 from autoopt.space import Space, Target, Value, choices_of, domains_of, recompose
+from autoopt.space.walk import deployment_of, instances_name
 
 Choices = dict[str, Value]
 
 
 def deployments(space: Space) -> Iterator[tuple[Target, Choices]]:
-    """Every target with every number of threads and batch, at its default fusion: the first thread count throughout, then the next."""
+    """Every target in every way of running, at its default fusion and options: the first way throughout, then the next."""
+    for way in _ways(space):
+        for target in space.targets:
+            choices: Choices = {
+                "engine": target.engine,
+                f"{target.engine}.hardware": target.hardware,
+                f"{target.engine}.{target.hardware}.precision": target.precision,
+                f"{target.engine}.fusion": target.fusions[0],
+                **{f"{target.engine}.{option.name}": option.default for option in target.options},
+                **way,
+            }
+            yield target, choices
+
+
+def _ways(space: Space) -> Iterator[Choices]:
+    """Batches with threads, instances and batching; how long a batch waits is left to the neighbours."""
     for batch in space.batches:
         for threads in space.threads:
-            for target in space.targets:
-                choices: Choices = {
-                    "engine": target.engine,
-                    f"{target.engine}.hardware": target.hardware,
-                    f"{target.engine}.{target.hardware}.precision": target.precision,
-                    f"{target.engine}.fusion": target.fusions[0],
-                    "batch": batch,
-                    "threads": threads,
-                }
-                yield target, choices
+            for instances in space.instances_of(threads):
+                way: Choices = {"batch": batch, "threads": threads, instances_name(threads): instances}
+                for batching in space.batching if batch > 1 else space.batching[:1]:
+                    yield {**way, "batching": batching, "max_wait_ms": space.max_wait_ms[0]}
 
 
 def redeployed(
     space: Space, candidate: Candidate, wanted: Callable[[Deployment], bool] = lambda _: True
 ) -> Iterator[Candidate]:
     """The candidate's network in every deployment that is wanted (the candidate itself may be among them)."""
-    served = [
-        choices
-        for target, choices in deployments(space)
-        if wanted(_deployment(target, int(choices["batch"]), int(choices["threads"])))
-    ]
+    served = [choices for _, choices in deployments(space) if wanted(deployment_of(space, choices))]
     known = choices_of(space, candidate) if served else None
     if known is None:
         return
@@ -43,10 +49,6 @@ def redeployed(
         other = recompose(space, {**known, **choices})
         if space.network(other) == network:
             yield other
-
-
-def _deployment(target: Target, batch: int, threads: int) -> Deployment:
-    return Deployment(target.engine, target.precision, target.fusions[0], batch, threads, target.hardware)
 
 
 def trained_to(space: Space, candidate: Candidate, epochs: float) -> Candidate | None:

@@ -72,7 +72,8 @@ def _serves(stage: Stage, candidate: Candidate | None) -> str:
         return f" {served.precision}{fusion}"
     batch = "" if served.batch == 1 else f", batch {served.batch}"
     threads = f"{served.threads} thread{'' if served.threads == 1 else 's'}"
-    return f" {served.engine} {served.precision}{fusion}{batch}, {threads}"
+    instances = "" if served.instances == 1 else f", {served.instances} instances"
+    return f" {served.engine} {served.precision}{fusion}{batch}, {threads}{instances}"
 
 
 def _network(candidate: Candidate | None, before: str) -> str:

@@ -340,9 +340,8 @@ def _pace(configs: Sequence[Config], plain: Mapping[Deployment, float]) -> float
 
 
 def _alike(deployment: Deployment, plain: Mapping[Deployment, float]) -> list[tuple[Deployment, float]]:
-    """Where the unchanged network was timed with the same threads and batch."""
-    wanted = (deployment.threads, deployment.batch)
-    return [(served, ms) for served, ms in plain.items() if (served.threads, served.batch) == wanted]
+    """Where the unchanged network was timed in the same way of running."""
+    return [(served, ms) for served, ms in plain.items() if served.way == deployment.way]
 
 
 def _contribution(view: View, config: Config) -> float:

@@ -10,7 +10,9 @@ from autoopt.errors import SpaceError
 from autoopt.space.names import unknown
 from autoopt.space.resolved import Exclusion, StepChoice, Target, TaskFacts
 from autoopt.space.schema import ANY, EngineSection, SpaceFile
+from autoopt.space.techniques import option_choices
 from autoopt.workers.engines.base import Offer
+from autoopt.workers.parameters import Parameter
 from autoopt.workers.techniques.base import Technique
 
 Leads: TypeAlias = Callable[[str, str], bool]
@@ -27,16 +29,25 @@ class Plugins:
 
     techniques: Mapping[str, Technique]
     offers: Mapping[str, Offer]
-    formats: Mapping[str, tuple[str, ...]]
+    declared: Mapping[str, Declared]
     """Of each engine that is offered."""
     leads: Leads
 
 
-def declared_formats(names: Iterable[str], offers: Mapping[str, Offer]) -> dict[str, tuple[str, ...]]:
-    """What the engines of those names take; those that offer nothing here need not be importable."""
+@dataclass(frozen=True)
+class Declared:
+    """What an engine says of itself, whatever the machine."""
+
+    formats: tuple[str, ...]
+    options: tuple[Parameter, ...] = ()
+
+
+def declarations(names: Iterable[str], offers: Mapping[str, Offer]) -> dict[str, Declared]:
+    """What the engines of those names declare; those that offer nothing here need not be importable."""
     from autoopt.workers.engines import engine
 
-    return {name: engine(name).formats for name in names if name in offers and offers[name].available}
+    offered = (engine(name) for name in names if name in offers and offers[name].available)
+    return {each.name: Declared(each.formats, each.options) for each in offered}
 
 
 def convertible(start: str, end: str) -> bool:
@@ -69,27 +80,6 @@ def targets(
     return tuple(found), excluded
 
 
-def batches(file: SpaceFile) -> tuple[tuple[int, ...], list[Exclusion]]:
-    """The batches, 1 alone where single samples are served."""
-    if file.scenario == "offline":
-        return file.deployment.batch, []
-    why = "single_stream serves one sample a request"
-    return (
-        tuple(batch for batch in file.deployment.batch if batch == 1),
-        [Exclusion(f"batch {batch}", why, "scenario: offline") for batch in file.deployment.batch if batch != 1],
-    )
-
-
-def threads(file: SpaceFile, facts: TaskFacts) -> tuple[tuple[int, ...], list[Exclusion]]:
-    """The numbers of threads, none above the lane's cores."""
-    why = f"the lane has {facts.cores} core{'s' if facts.cores > 1 else ''}"
-    given = file.deployment.threads
-    return (
-        tuple(count for count in given if count <= facts.cores),
-        [Exclusion(f"threads {count}", why) for count in given if count > facts.cores],
-    )
-
-
 def _check_names(file: SpaceFile, plugins: Plugins) -> None:
     offers = plugins.offers
     executed = {p for offer in offers.values() for some in offer.precisions.values() for p in some}
@@ -117,7 +107,7 @@ def _unusable(name: str, plugins: Plugins, facts: TaskFacts) -> Exclusion | None
     offer = plugins.offers[name]
     if not offer.available:
         return Exclusion(f"engine {name}", offer.reason or "it offers nothing on this machine", offer.remedy)
-    formats = plugins.formats[name]
+    formats = plugins.declared[name].formats
     if not any(plugins.leads(facts.format, format_) for format_ in formats):
         why = f"it takes a network as {' or '.join(formats)}, and the task's is {facts.format}"
         return Exclusion(f"engine {name}", why)
@@ -134,6 +124,8 @@ def _targets_of(
 ) -> tuple[list[Target], list[Exclusion]]:
     offer = plugins.offers[name]
     fusions = _fusions(section, offer.fusions)
+    where = f'The search space "{file.name}", deployment.engine.{name}'
+    options = option_choices(plugins.declared[name].options, section.options, name, where)
     found, excluded = [], []
     for hardware in _all_or(file.deployment.hardware, tuple(offer.precisions)):
         offered = offer.precisions.get(hardware, ())
@@ -145,7 +137,7 @@ def _targets_of(
             if why:
                 excluded.append(Exclusion(f"{name} {precision} on {hardware}", why))
             else:
-                found.append(Target(name, hardware, precision, fusions, quantizers, offer.slow_build))
+                found.append(Target(name, hardware, precision, fusions, quantizers, options, offer.slow_build))
     return found, excluded
 
 
@@ -162,7 +154,7 @@ def _quantizers(
     precision: str, engine: str, plugins: Plugins, facts: TaskFacts, steps: tuple[StepChoice, ...]
 ) -> tuple[str, ...]:
     """The techniques that make this precision in a format which the engine takes and the network can be converted to."""
-    formats = [name for name in plugins.formats[engine] if plugins.leads(facts.format, name)]
+    formats = [name for name in plugins.declared[engine].formats if plugins.leads(facts.format, name)]
     return tuple(
         step.technique
         for step in steps

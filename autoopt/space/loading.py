@@ -14,7 +14,6 @@ from autoopt.errors import SpaceError
 from autoopt.space.names import unknown
 from autoopt.space.schema import (
     DeploymentSection,
-    EngineSection,
     LimitsSection,
     SpaceFile,
     plain,
@@ -24,7 +23,6 @@ SHIPPED = Path(__file__).resolve().parent.parent / "search_spaces"
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): SpaceFile,
     ("deployment",): DeploymentSection,
-    ("deployment", "engine", "*"): EngineSection,
     ("limits",): LimitsSection,
 }
 _OURS = {"name", "text"}

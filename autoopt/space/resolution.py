@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from autoopt.errors import SpaceError
-from autoopt.space.deployments import Leads, Plugins, batches, convertible, declared_formats, targets, threads
+from autoopt.space.deployments import Declared, Leads, Plugins, convertible, declarations, targets
 from autoopt.space.names import unknown
 from autoopt.space.resolved import Exclusion, Space, StepChoice, TaskFacts
+from autoopt.space.running import ways_of_running
 from autoopt.space.schema import SpaceFile, When
 from autoopt.space.techniques import application_order, step_choice, without
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.techniques.base import Technique
 
-_DEPLOYMENT_FACTS = ("engine", "hardware", "precision", "fusion", "batch", "threads", "changed")
+_DEPLOYMENT_FACTS = ("engine", "hardware", "precision", "fusion", "batch", "threads", "instances", "changed")
 
 
 def resolve(
@@ -26,7 +27,7 @@ def resolve(
     offers: Mapping[str, Offer],
     facts: TaskFacts,
     *,
-    engine_formats: Mapping[str, tuple[str, ...]] | None = None,
+    declared: Mapping[str, Declared] | None = None,
     leads: Leads | None = None,
 ) -> Space:
     """What of the file can be searched for this task on this machine.
@@ -36,14 +37,14 @@ def resolve(
         techniques: every technique that there is, by name, in the order in which they are applied.
         offers: what every engine offers here, by name.
         facts: the task and the node.
-        engine_formats: the formats that each engine takes; default: what the engines declare.
+        declared: the formats and options of each engine that is offered; default: what the engines declare.
         leads: whether one format can be converted to another; default: `autoopt.workers.formats`.
 
     Raises:
         SpaceError: a name or value does not exist, or nothing is left; the message says what is missing.
     """
-    formats = engine_formats if engine_formats is not None else declared_formats(file.deployment.engine, offers)
-    plugins = Plugins(techniques, offers, formats, leads or convertible)
+    declared = declared if declared is not None else declarations(file.deployment.engine, offers)
+    plugins = Plugins(techniques, offers, declared, leads or convertible)
     steps, lost = _steps(file, plugins, facts)
     steps, more = _drop_unrecoverable(file, steps, lost)
     excluded = [*lost, *more]
@@ -57,18 +58,21 @@ def resolve(
             excluded.append(
                 Exclusion(f"technique {step.technique}", f"nothing is left that is served in {step.precision}")
             )
-    kept_batches, no_batches = batches(file)
-    kept_threads, no_threads = threads(file, facts)
-    excluded += [*no_batches, *no_threads]
-    if not kept_batches or not kept_threads:
+    ways, gone = ways_of_running(file, facts)
+    excluded += gone
+    if ways is None:
         raise SpaceError(_nothing_left(file, excluded))
     return Space(
         name=file.name,
         scenario=file.scenario,
         steps=tuple(step for step in steps if step.precision is None or step.technique in used),
         targets=found,
-        batches=kept_batches,
-        threads=kept_threads,
+        batches=ways.batches,
+        threads=ways.threads,
+        instances=ways.instances,
+        batching=ways.batching,
+        max_wait_ms=ways.max_wait_ms,
+        cores=facts.cores,
         max_drop_of_interest=file.limits.max_drop_of_interest,
         stage_timeout_s=file.limits.stage_timeout_s,
         stage_memory_gb=file.limits.stage_memory_gb,
@@ -136,7 +140,8 @@ def _wanted_after_change(when: When) -> bool:
 def _check_facts(file: SpaceFile, choice: StepChoice, techniques: Mapping[str, Technique]) -> None:
     """Conditions may ask only what can be known when they are asked."""
     parameters = [f"{name}.{p.name}" for name, technique in techniques.items() for p in technique.parameters]
-    known = [*_DEPLOYMENT_FACTS, *techniques, *parameters]
+    options = [f"{name}.{option}" for name, section in file.deployment.engine.items() for option in section.options]
+    known = [*_DEPLOYMENT_FACTS, *options, *techniques, *parameters]
     for when in (choice.when, *(parameter.when for parameter in choice.parameters)):
         for fact in when:
             if fact not in known:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from autoopt.records import Candidate, Deployment, Step, digest
+from autoopt.records.candidate import STATIC
 from autoopt.space.domains import Domain, Listed, Value
 from autoopt.space.schema import When
 
@@ -40,14 +41,14 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class ParameterChoice:
-    """One parameter of a technique: its values, or its default where ``when`` does not hold."""
+    """One parameter of a technique or option of an engine: its values, or its default where ``when`` does not hold."""
 
     name: str
     domain: Domain
     default: Value
     """Where a search begins: the technique's default if it is among the values, else the first of them."""
     fallback: Value
-    """The technique's own default."""
+    """The plugin's own default."""
     when: When = field(default_factory=dict)
 
 
@@ -82,6 +83,8 @@ class Target:
     precision: str
     fusions: tuple[str, ...]
     quantizers: tuple[str, ...] = ()
+    options: tuple[ParameterChoice, ...] = ()
+    """The engine's own settings, as far as the file says anything about them."""
     slow_build: bool = False
     """Whether building for it takes minutes."""
 
@@ -101,6 +104,11 @@ class Space:
     """In the order of the file: the order in which to try them."""
     batches: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = (1,)
+    instances: tuple[int, ...] = (1,)
+    batching: tuple[str, ...] = (STATIC,)
+    max_wait_ms: tuple[float, ...] = (0.0,)
+    cores: int = 1
+    """Of the lane: threads × instances is never more."""
     max_drop_of_interest: float = 0.05
     stage_timeout_s: float = 900.0
     stage_memory_gb: float | None = None
@@ -110,7 +118,12 @@ class Space:
     @cached_property
     def fingerprint(self) -> str:
         """Equal for spaces with the same candidates."""
-        return digest((self.scenario, self.steps, self.targets, self.batches, self.threads))[:12]
+        served = (self.targets, self.batches, self.threads, self.instances, self.batching, self.max_wait_ms)
+        return digest((self.scenario, self.steps, *served))[:12]
+
+    def instances_of(self, threads: int) -> tuple[int, ...]:
+        """How many copies with so many threads fit on the lane's cores."""
+        return tuple(count for count in self.instances if count * threads <= self.cores)
 
     @property
     def trainer(self) -> StepChoice | None:

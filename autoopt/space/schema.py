@@ -2,7 +2,7 @@
 
 What depends on something is said with ``when``: ``changed`` (an earlier step changed the network), or a mapping of
 facts to the values that they must have, where a fact is ``engine``, ``hardware``, ``precision``, ``fusion``, ``batch``,
-``threads``, ``changed``, a technique (true: it is used) or ``technique.parameter``.
+``threads``, ``instances``, an engine's option (``openvino.streams``), ``changed``, a technique (true: it is used) or ``technique.parameter``.
 """
 
 from __future__ import annotations
@@ -73,12 +73,16 @@ def _parse_parameter(given: object) -> object:
 
 
 def _names(given: object) -> object:
-    return (given,) if isinstance(given, str | int) else given
+    return (given,) if isinstance(given, str | int | float) else given
 
 
 DomainSpec = Annotated[Domain, BeforeValidator(_parse_domain)]
 WhenSpec = Annotated[When, BeforeValidator(_parse_when)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
+Batchings = Annotated[tuple[Literal["dynamic", "static"], ...], BeforeValidator(_names), Field(min_length=1)]
+Waits = Annotated[
+    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], BeforeValidator(_names), Field(min_length=1)
+]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_names), Field(min_length=1)]
 
 
@@ -125,12 +129,23 @@ class TechniqueSection(BaseModel):
         return self
 
 
-class EngineSection(_Section):
-    """One engine: the precisions and fusion levels to try, in the order in which to try them."""
+class EngineSection(BaseModel):
+    """One engine: the precisions and fusion levels to try, in the order in which to try them.
+
+    Every other key is one of its options, with the values to choose from.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, arbitrary_types_allowed=True)
+    __pydantic_extra__: dict[str, ParameterSpec]
 
     precision: Names = ("fp32",)
     fusion: Names = ("default",)
     """"default" stands for the engine's best default."""
+
+    @property
+    def options(self) -> Mapping[str, ParameterSection]:
+        """The options by name."""
+        return self.__pydantic_extra__
 
 
 def _section(given: object) -> object:
@@ -148,7 +163,13 @@ class DeploymentSection(_Section):
     engine: Annotated[dict[str, EngineSpec], Field(min_length=1)]
     """In the order in which to try them."""
     batch: Counts = (1,)
+    """Samples a call; of a server, at most."""
     threads: Counts = (1,)
+    instances: Counts = (1,)
+    """Copies of the network side by side, each with so many threads."""
+    batching: Batchings = ("dynamic",)
+    max_wait_ms: Waits = (2.0,)
+    """How long a dynamic batch waits for more requests."""
 
 
 class LimitsSection(_Section):
@@ -169,7 +190,7 @@ class SpaceFile(_Section):
 
     name: str = "space"
     about: str = ""
-    scenario: Literal["single_stream", "offline"] = "single_stream"
+    scenario: Literal["single_stream", "offline", "server"] = "single_stream"
     model: Annotated[dict[str, TechniqueSpec], BeforeValidator(_section)] = Field(default_factory=dict)
     deployment: DeploymentSection
     limits: LimitsSection = Field(default_factory=LimitsSection)

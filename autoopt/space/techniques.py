@@ -1,4 +1,4 @@
-"""The file's technique sections against what the techniques declare: parameters, values, defaults, order."""
+"""The file's technique sections, and the engines' options, against what is declared: parameters, values, defaults, order."""
 
 from __future__ import annotations
 
@@ -59,6 +59,22 @@ def step_choice(technique: Technique, section: TechniqueSection, space: str) -> 
         rungs=_rungs(epochs) if technique.needs_training else (),
         start=float(epochs.default) if technique.needs_training and epochs else None,
     )
+
+
+def option_choices(
+    declared: Iterable[Parameter], given: Mapping[str, ParameterSection], engine: str, where: str
+) -> tuple[ParameterChoice, ...]:
+    """What the file says of an engine's options, checked.
+
+    Raises:
+        SpaceError: an option does not exist, or does not allow a value.
+    """
+    known = {parameter.name: parameter for parameter in declared}
+    for name in given:
+        if name not in known:
+            message = f"{where}: {unknown('key', name, ('precision', 'fusion', *known))}"
+            raise SpaceError(message)
+    return tuple(_choice(known[name], given[name], None, engine, where) for name in known if name in given)
 
 
 def without(choice: StepChoice, facts: TaskFacts) -> tuple[StepChoice | None, list[Exclusion]]:

@@ -12,6 +12,7 @@ from random import Random
 from typing import TypeAlias, TypeVar, cast
 
 from autoopt.records import Candidate, Deployment, Step
+from autoopt.records.candidate import DYNAMIC, STATIC
 from autoopt.space.domains import Domain, Interval, Listed, Value
 from autoopt.space.resolved import ParameterChoice, Space, StepChoice, Target, holds
 
@@ -19,14 +20,14 @@ Choose: TypeAlias = Callable[[str, Domain, Value], Value]
 """(the choice's name, its values, its default) -> one of the values. Asked only where there are two values or more."""
 Choices: TypeAlias = dict[str, Value]
 
-Chosen = TypeVar("Chosen", str, int)
+Chosen = TypeVar("Chosen", str, int, float)
 
 _SWITCH = Listed((False, True))
 
 
 def compose(space: Space, choose: Choose) -> Candidate:
     """Walk the space and make the candidate that the answers describe."""
-    deployment, target = _deployment(space, choose)
+    deployment, target, options = _deployment(space, choose)
     facts: Choices = {
         "engine": deployment.engine,
         "hardware": deployment.hardware,
@@ -34,6 +35,8 @@ def compose(space: Space, choose: Choose) -> Candidate:
         "fusion": deployment.fusion,
         "batch": deployment.batch,
         "threads": deployment.threads,
+        "instances": deployment.instances,
+        **options,
         "changed": False,
     }
     steps = []
@@ -62,12 +65,20 @@ def choices_of(space: Space, candidate: Candidate) -> Choices | None:
 
 def recompose(space: Space, choices: Mapping[str, Value]) -> Candidate:
     """The candidate of these answers; a choice that they leave open, or answer impossibly, gets its default."""
+    return compose(space, _reader(choices))
 
+
+def deployment_of(space: Space, choices: Mapping[str, Value]) -> Deployment:
+    """The deployment half of `recompose`."""
+    return _deployment(space, _reader(choices))[0]
+
+
+def _reader(choices: Mapping[str, Value]) -> Choose:
     def read(name: str, domain: Domain, default: Value) -> Value:
         value = choices.get(name, default)
         return value if domain.contains(value) else default
 
-    return compose(space, read)
+    return read
 
 
 def domains_of(space: Space, candidate: Candidate) -> dict[str, Domain]:
@@ -128,22 +139,49 @@ class _Odometer:
         return values[place]
 
 
-def _deployment(space: Space, choose: Choose) -> tuple[Deployment, Target]:
+def _deployment(space: Space, choose: Choose) -> tuple[Deployment, Target, Choices]:
+    """How it is served, for what, and all of the engine's options, as facts."""
     engine = _pick(choose, "engine", space.engines)
     targets = space.targets_of(engine)
     hardware = _pick(choose, f"{engine}.hardware", tuple(dict.fromkeys(target.hardware for target in targets)))
     targets = tuple(target for target in targets if target.hardware == hardware)
     precision = _pick(choose, f"{engine}.{hardware}.precision", tuple(target.precision for target in targets))
     target = next(target for target in targets if target.precision == precision)
+    fusion = _pick(choose, f"{engine}.fusion", target.fusions)
+    batch = _pick(choose, "batch", space.batches)
+    threads = _pick(choose, "threads", space.threads)
+    # A name of its own for each number of threads, since the values depend on it.
+    instances = _pick(choose, instances_name(threads), space.instances_of(threads))
+    batching, max_wait_ms = _batching(space, choose, batch)
+    facts: Choices = {"hardware": hardware, "precision": precision, "fusion": fusion, "batch": batch}
+    facts |= {"threads": threads, "instances": instances}
+    options = {option.name: _parameter(engine, option, facts, choose) for option in target.options}
     deployment = Deployment(
         engine=engine,
         precision=precision,
-        fusion=_pick(choose, f"{engine}.fusion", target.fusions),
-        batch=_pick(choose, "batch", space.batches),
-        threads=_pick(choose, "threads", space.threads),
+        fusion=fusion,
+        batch=batch,
+        threads=threads,
         hardware=hardware,
+        instances=instances,
+        batching=batching,
+        max_wait_ms=max_wait_ms,
+        options={each.name: options[each.name] for each in target.options if options[each.name] != each.fallback},
     )
-    return deployment, target
+    return deployment, target, {f"{engine}.{name}": value for name, value in options.items()}
+
+
+def instances_name(threads: int) -> str:
+    """The name of the choice how many copies with so many threads serve."""
+    return f"{threads}.instances"
+
+
+def _batching(space: Space, choose: Choose, batch: int) -> tuple[str, float]:
+    """A batch of one never waits, so that there is nothing to choose."""
+    if batch == 1:
+        return STATIC, 0.0
+    batching = _pick(choose, "batching", space.batching)
+    return batching, _pick(choose, "max_wait_ms", space.max_wait_ms) if batching == DYNAMIC else 0.0
 
 
 def _used(choice: StepChoice, facts: Choices, choose: Choose) -> bool:
@@ -193,6 +231,10 @@ def _facts_of(space: Space, candidate: Candidate) -> Choices:
         f"{served.engine}.fusion": served.fusion,
         "batch": served.batch,
         "threads": served.threads,
+        instances_name(served.threads): served.instances,
+        "batching": served.batching,
+        "max_wait_ms": served.max_wait_ms,
+        **{f"{served.engine}.{name}": value for name, value in served.options.items()},
     }
     for step in candidate.model:
         facts[step.technique] = True

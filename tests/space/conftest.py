@@ -10,6 +10,7 @@ import pytest
 
 from autoopt.records import Deployment, Params, Signature
 from autoopt.space import Space, TaskFacts, parse_space, resolve
+from autoopt.space.deployments import Declared
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.parameters import Parameter
 from autoopt.workers.techniques.base import Context, Facts, Technique
@@ -94,6 +95,10 @@ class Runtime(_Engine):
 class Vino(_Engine):
     name = "vino"
     formats = ("openvino", "onnx")
+    options = (
+        Parameter("streams", 1, low=1, high=64),
+        Parameter("hint", "latency", choices=("latency", "throughput")),
+    )
     offered = Offer("vino", "1", {"cpu": ("fp32", "bf16", "int8")})
 
 
@@ -114,8 +119,8 @@ class Resolve:
 
     def __call__(self, text: str, overrides: Mapping[str, Any] | None = None, **facts: Any) -> Space:
         file = parse_space(text, "test", overrides)
-        formats = {name: engine.formats for name, engine in ENGINES.items()}
-        return resolve(file, TECHNIQUES, OFFERS, TaskFacts(**facts), engine_formats=formats, leads=leads)
+        declared = {name: Declared(engine.formats, engine.options) for name, engine in ENGINES.items()}
+        return resolve(file, TECHNIQUES, OFFERS, TaskFacts(**facts), declared=declared, leads=leads)
 
 
 TEXT = """

@@ -47,7 +47,6 @@ deployment:
     for said in (
         'abut: there is no key "abut"; did you mean "about"?',
         'deployment.thread: there is no key "thread"; did you mean "threads"?',
-        'deployment.engine.ort.precison: there is no key "precison"; did you mean "precision"?',
         "model.student.optional",
         "model.student.depth",
         "model.recovery: rungs must rise",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Protocol
+import re
+from typing import Any, Protocol
 
 import pytest
 
@@ -121,3 +122,23 @@ def test_an_empty_space_is_an_error_that_says_what_is_missing(resolved: Resolve,
 def test_whole_numbers_become_fractions_where_the_parameter_takes_fractions(space: Space) -> None:
     assert space.rungs == (0.0625, 0.25, 1.0, 4.0)
     assert all(isinstance(rung, float) for rung in space.rungs)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("vino: {stream: [1]}", 'there is no key "stream"; did you mean "streams"?'),
+        ("vino: {precison: int8}", 'there is no key "precison"; did you mean "precision"?'),
+        ("vino: {streams: [0, 1]}", "0 is not allowed. Allowed: 1 to 64"),
+        ("eager: {streams: [1]}", 'there is no key "streams". Allowed: precision, fusion.'),
+    ],
+)
+def test_an_option_that_an_engine_does_not_have_is_refused(resolved: Any, section: str, said: str) -> None:
+    with pytest.raises(SpaceError, match=re.escape(said)):
+        resolved(f"deployment:\n  engine:\n    {section}\n")
+
+
+def test_more_than_one_instance_is_left_out_where_there_is_one_request_at_a_time(resolved: Any) -> None:
+    space = resolved("deployment:\n  engine: {eager: }\n  instances: [1, 2]\n", cores=2)
+    assert space.instances == (1,)
+    assert any("single_stream has one request at a time" in str(item) for item in space.excluded)

@@ -71,3 +71,57 @@ def test_a_candidate_of_another_space_is_not_read_as_one_of_this(space: Space) -
 def test_equal_spaces_have_equal_fingerprints_and_unequal_ones_others(resolved: Resolve, text: str) -> None:
     assert resolved(text, cores=2).fingerprint == resolved(text, cores=2).fingerprint
     assert resolved(text, cores=2).fingerprint != resolved(text, cores=1).fingerprint
+
+
+SERVED = """
+scenario: server
+deployment:
+  engine:
+    runtime: {precision: fp32}
+    vino: {precision: fp32, streams: [1, 2], hint: {values: [latency, throughput], when: {.streams: 2}}}
+  batch: [1, 4]
+  threads: [1, 2]
+  instances: [1, 2]
+  batching: [dynamic, static]
+  max_wait_ms: [0, 2]
+"""
+
+
+def test_instances_never_take_more_cores_than_the_lane_has(resolved: Resolve) -> None:
+    for cores in (1, 2, 4):
+        served = [candidate.deployment for candidate in every(resolved(SERVED, cores=cores))]
+        assert {(each.threads, each.instances) for each in served} == {
+            (threads, instances) for threads in (1, 2) for instances in (1, 2) if threads * instances <= cores
+        }
+
+
+def test_only_a_batch_of_several_waits(resolved: Resolve) -> None:
+    served = [candidate.deployment for candidate in every(resolved(SERVED))]
+    assert {(each.batching, each.max_wait_ms) for each in served if each.batch == 1} == {("static", 0.0)}
+    assert {(each.batching, each.max_wait_ms) for each in served if each.batch == 4} == {
+        ("static", 0.0),
+        ("dynamic", 0.0),
+        ("dynamic", 2.0),
+    }
+
+
+def test_an_engines_options_are_choices_of_that_engine_alone_and_said_where_they_are_not_its_defaults(
+    resolved: Resolve,
+) -> None:
+    space = resolved(SERVED)
+    chosen = {(each.deployment.engine, *sorted(each.deployment.options.items())) for each in every(space)}
+    assert chosen == {
+        ("runtime",),
+        ("vino",),
+        ("vino", ("streams", 2)),
+        ("vino", ("hint", "throughput"), ("streams", 2)),
+    }
+    for candidate in every(space):
+        choices = choices_of(space, candidate)
+        assert choices is not None
+        assert recompose(space, choices) == candidate
+
+
+def test_a_deployment_with_options_can_be_a_key(resolved: Resolve) -> None:
+    found = {candidate.deployment: candidate.id for candidate in every(resolved(SERVED))}
+    assert len(found) == len(set(found.values()))

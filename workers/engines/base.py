@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from autoopt.workers.parameters import Parameter, Value, checked
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -82,8 +84,19 @@ class Engine(ABC):
     any_batch: ClassVar[bool] = False
     """Whether an artifact computes the same for batches of another size than the deployment's. Then a whole split is
     predicted in large ones; timing always uses the deployment's."""
+    options: ClassVar[tuple[Parameter, ...]] = ()
+    """Settings of its own, which a space may let the search choose."""
     build_fields: ClassVar[tuple[str, ...]] = ("precision", "batch", "hardware")
-    """The fields of `Deployment` that change the artifact; the others apply when it is loaded."""
+    """The fields of `Deployment` and the options that change the artifact; the others apply when it is loaded."""
+
+    @classmethod
+    def option(cls, deployment: Deployment, name: str) -> Value:
+        """What the deployment says of an option; its default where it says nothing.
+
+        Raises:
+            SpaceError: the deployment holds an option that the engine does not have, or a value that it does not allow.
+        """
+        return checked(cls.name, cls.options, deployment.options, "option")[name]
 
     @abstractmethod
     def offer(self) -> Offer:

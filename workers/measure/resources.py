@@ -22,15 +22,16 @@ def lane(cores: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def cores_for(deployment: Deployment, cores: tuple[int, ...]) -> tuple[int, ...]:
-    """A core for each thread: so no engine can take more than was asked, whatever it starts.
+    """A core for each thread of each instance: so no engine can take more than was asked, whatever it starts.
 
     Raises:
         StageError: NOT_AS_ASKED where there are fewer cores than threads.
     """
-    if deployment.threads > len(cores):
-        message = f"{deployment.threads} threads were asked for, but the lane has {len(cores)} cores ({cores})"
+    if deployment.cores > len(cores):
+        copies = f"{deployment.instances} instances with " if deployment.instances > 1 else ""
+        message = f"{copies}{deployment.threads} threads were asked for, but the lane has {len(cores)} cores ({cores})"
         raise StageError(FailureKind.NOT_AS_ASKED, message)
-    return cores[: deployment.threads]
+    return cores[: deployment.cores]
 
 
 def require_as_asked(effective: Effective, deployment: Deployment) -> None:

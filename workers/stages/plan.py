@@ -263,7 +263,8 @@ def _export_stage(target: str, network: Network, deployment: Deployment, setup: 
 
 def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup: Setup, role: Role) -> Stage:
     fields = to_json(deployment.on_node)
-    kept = {name: fields[name] for name in engine.build_fields}
+    kept = {name: fields[name] for name in engine.build_fields if name in fields}
+    kept["options"] = {name: value for name, value in deployment.options.items() if name in engine.build_fields}
     return Stage(
         kind="build",
         name=engine.name,
