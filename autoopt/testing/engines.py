@@ -31,7 +31,8 @@ from autoopt.errors import FailureKind, StageError
 from autoopt.records import Deployment, canonical_json
 from autoopt.testing.engine_networks import NETWORKS, REFUSING, Network
 from autoopt.testing.workbench import Workbench
-from autoopt.workers.engines.base import Engine
+from autoopt.workers.engines.base import Engine, Session
+from autoopt.workers.parameters import Parameter, Value
 
 __all__ = ["Case", "Workbench", "cases", "check", "check_declarations", "check_fresh_process", "check_refusal"]
 
@@ -52,13 +53,14 @@ class Case:
     def __str__(self) -> str:
         served = self.deployment
         parts = (served.engine, self.network.name, served.precision, served.fusion, served.hardware)
-        return "-".join((*parts, f"batch{served.batch}", f"threads{served.threads}"))
+        options = (f"{name}={value}" for name, value in served.options.items())
+        return "-".join((*parts, f"batch{served.batch}", f"threads{served.threads}", *options))
 
 
 def cases(engine: Engine, networks: Iterable[Network] = NETWORKS) -> list[Case]:
-    """Every network × hardware × precision × fusion that the engine offers here.
+    """Every network × hardware × precision × fusion that the engine offers here, and × each other value of an option.
 
-    The best default is tried with one sample on one thread and with three on two; the other fusions once.
+    The best default is tried with one sample on one thread and with three on two; the other fusions and options once.
     """
     offer = engine.offer()
     deployments = [
@@ -68,6 +70,13 @@ def cases(engine: Engine, networks: Iterable[Network] = NETWORKS) -> list[Case]:
         for fusion in offer.fusions
         for batch, threads in (((1, 1), (3, 2)) if fusion == offer.fusions[0] else ((2, 1),))
     ]
+    deployments += [
+        Deployment(engine.name, precision, offer.fusions[0], 2, 2, hardware, options={option.name: value})
+        for hardware, precisions in offer.precisions.items()
+        for precision in precisions
+        for option in engine.options
+        for value in _others(option)
+    ]
     return [
         Case(engine, network, deployment)
         for network in networks
@@ -76,11 +85,18 @@ def cases(engine: Engine, networks: Iterable[Network] = NETWORKS) -> list[Case]:
     ]
 
 
+def _others(option: Parameter) -> tuple[Value, ...]:
+    """Its values besides the default; of a whole number the next one."""
+    if option.choices:
+        return tuple(value for value in option.choices if value != option.default)
+    return (option.default + 1,) if isinstance(option.default, int) and option.allows(option.default + 1) else ()
+
+
 def check(case: Case, workbench: Workbench) -> str | None:
     """Build, load and run: outputs agree with the source, calls repeat, and what ran is what was asked.
 
     Returns:
-        None, or why the engine refused; it may refuse a fusion that is not its default, or one precision under it.
+        None, or why the engine refused; it may refuse a fusion or an option that is not its default, or a precision under it.
 
     Raises:
         AssertionError: the engine does not meet the bar; the message says where.
@@ -92,7 +108,7 @@ def check(case: Case, workbench: Workbench) -> str | None:
             session = case.engine.load(artifact, case.deployment, case.network.signature)
         except StageError as error:
             _assert_readable_refusal(error)
-            if case.deployment.fusion == case.engine.offer().fusions[0]:
+            if case.deployment.fusion == case.engine.offer().fusions[0] and not case.deployment.options:
                 message = f"{case} is refused: {error}"
                 raise AssertionError(message) from error
             return error.message
@@ -106,6 +122,7 @@ def check(case: Case, workbench: Workbench) -> str | None:
         for name in ("precision", "threads", "hardware"):
             asked, got = getattr(case.deployment, name), getattr(effective, name)
             assert got == asked, f"{case}: {name} that ran is {got}, asked was {asked} ({dict(effective.details)})"
+        _assert_streams_agree(case, session, expected)
         _assert_rejects_other_batch(case, session)
         session.close()
     return None
@@ -118,7 +135,11 @@ def check_declarations(engine: Engine) -> None:
     assert offer.available or (offer.reason and offer.remedy), "an engine that offers nothing says why, and what to do"
     assert set(engine.formats) <= {"module", "onnx", "openvino"}, f"unknown formats {engine.formats}"
     fields = {field.name for field in dataclasses.fields(Deployment)} - {"engine"}
+    fields |= {option.name for option in engine.options}
     assert set(engine.build_fields) <= fields, f"build_fields are among {sorted(fields)}"
+    for option in engine.options:
+        assert option.allows(option.default), f"the default of {option.name} is not allowed: {option.default}"
+        assert option.about, f"{option.name} says what it is about"
     assert "default" in offer.fusions, "Deployment's default fusion is one of the engine's"
 
 
@@ -184,6 +205,18 @@ def _assert_agree(
             f"{case}: output {index} differs from that of {what} by {difference:.3g} standard deviations; "
             f"{tolerance:.3g} are allowed"
         )
+
+
+def _assert_streams_agree(case: Case, session: Session, expected: tuple[np.ndarray, ...]) -> None:
+    """Calls under way at once do not get into each other's way."""
+    if session.streams == 1:
+        return
+    others = case.network.inputs(case.deployment.batch, seed=1)
+    for stream in range(session.streams):
+        session.start(stream, others if stream else case.network.inputs(case.deployment.batch))
+    outputs = [_copies(session.finish(stream)) for stream in range(session.streams)]
+    _assert_agree(case, outputs[0], expected, TOLERANCE[case.deployment.precision], what="the source network")
+    _assert_agree(case, outputs[-1], _copies(session(others)), 1e-5, what="the same inputs in a single call")
 
 
 def _assert_rejects_other_batch(case: Case, session: object) -> None:

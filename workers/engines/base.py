@@ -68,6 +68,19 @@ class Session(ABC):
     def close(self) -> None:  # noqa: B027 (most sessions hold nothing)
         """Free what the session holds."""
 
+    @property
+    def streams(self) -> int:
+        """Calls that may be under way at once: `start` and `finish` take their number, ``0 <= stream < streams``."""
+        return 1
+
+    def start(self, stream: int, inputs: tuple[np.ndarray, ...]) -> None:
+        """Begin a call; its stream must be free. Only for sessions with several streams."""
+        raise NotImplementedError
+
+    def finish(self, stream: int) -> tuple[np.ndarray, ...]:
+        """Wait for the call and give its outputs, which stay until the stream's next call."""
+        raise NotImplementedError
+
 
 class Engine(ABC):
     """One inference runtime. Stateless; one instance stands in the table of `autoopt.workers.engines`."""

@@ -28,6 +28,7 @@ from autoopt.workers.engines.torch_common import (
     to_arrays,
     torch_dtype,
 )
+from autoopt.workers.parameters import Parameter
 from autoopt.workers.refusal import refusing
 
 if TYPE_CHECKING:
@@ -49,7 +50,15 @@ class Inductor(Engine):
     packages = ("torch",)
     preload = ("torch", "torch.export")
     trusted_only = True
-    build_fields = ("precision", "batch", "threads", "hardware")
+    options = (
+        Parameter(
+            "max_autotune",
+            False,  # noqa: FBT003 (a value)
+            choices=(True, False),
+            about="Whether matrix products' kernels are generated, timed and chosen when building.",
+        ),
+    )
+    build_fields = ("precision", "batch", "threads", "hardware", "max_autotune")
 
     def offer(self) -> Offer:
         """FP32 and the shorter floats that the processor executes, where there is a C++ compiler."""
@@ -76,6 +85,8 @@ class Inductor(Engine):
             "cpp.threads": deployment.threads,
             "compile_threads": 1,  # a pool of compile workers would outlive the build
             "cpp_cache_precompile_headers": False,  # they save a build no time, and leave 300 MB
+            "max_autotune": bool(self.option(deployment, "max_autotune")),
+            "max_autotune_gemm_backends": "ATEN,CPP",
         }
         with refusing("Inductor cannot compile the network"), torch.no_grad(), config.patch(settings), _quiet():
             exported = torch.export.export(module, inputs, strict=False)

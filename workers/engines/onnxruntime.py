@@ -17,6 +17,7 @@ from autoopt.records import Deployment, Effective, Signature
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.common import InputBuffers, empty_inputs, precision_by_share, require_offered
 from autoopt.workers.engines.onnxruntime_profile import Profile, read_profile
+from autoopt.workers.parameters import Parameter
 from autoopt.workers.refusal import refusing, unsupported
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ class OnnxRuntime(Engine):
     formats = ("onnx",)
     packages = ("onnxruntime",)
     preload = ("onnxruntime",)
+    options = (
+        Parameter(
+            "spinning",
+            True,  # noqa: FBT003 (a value)
+            choices=(True, False),
+            about="Whether threads without work spin while a call runs.",
+        ),
+        Parameter(
+            "inter_op", 1, low=1, high=1024, about="Threads that run nodes side by side; the others help within nodes."
+        ),
+    )
     build_fields = ("batch",)
 
     def offer(self) -> Offer:
@@ -109,6 +121,7 @@ class OnnxRuntimeSession(Session):
 
         profile, threads = _profile(self._path, self._deployment, self._feed())
         precision, words = precision_by_share(profile.precisions)
+        options = self._session.get_session_options()
         return Effective(
             engine_version=str(onnxruntime.__version__),
             hardware="cpu" if profile.providers == ("CPUExecutionProvider",) else ", ".join(profile.providers),
@@ -118,7 +131,9 @@ class OnnxRuntimeSession(Session):
                 "compute nodes": words,
                 "nodes": str(profile.nodes),
                 "providers": ", ".join(profile.providers),
-                "graph optimization": self._session.get_session_options().graph_optimization_level.name,
+                "graph optimization": options.graph_optimization_level.name,
+                "nodes at once": str(options.inter_op_num_threads),
+                "spinning": options.get_session_config_entry("session.intra_op.allow_spinning"),
             },
         )
 
@@ -147,15 +162,30 @@ def _open(path: Path, deployment: Deployment, profile: Path | None = None) -> on
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[deployment.fusion])
-    options.intra_op_num_threads = deployment.threads
-    options.inter_op_num_threads = 1
-    # Threads spin while a call runs, which is quick, and not between calls: an idle session must leave its cores to others.
+    inter_op = _inter_op(deployment)
+    # Whoever calls is one of both pools.
+    options.intra_op_num_threads = deployment.threads - inter_op + 1
+    options.inter_op_num_threads = inter_op
+    if inter_op > 1:
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+    # Threads may spin while a call runs, which is quick, and not between calls: an idle session must leave its cores to others.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    spinning = "1" if OnnxRuntime.option(deployment, "spinning") else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     with refusing("ONNX Runtime cannot load the network"):
         return onnxruntime.InferenceSession(str(path / FILE), options, providers=["CPUExecutionProvider"])
+
+
+def _inter_op(deployment: Deployment) -> int:
+    inter_op = int(OnnxRuntime.option(deployment, "inter_op"))
+    if inter_op > deployment.threads:
+        message = f"ONNX Runtime cannot run {inter_op} nodes side by side with {deployment.threads} threads in all"
+        raise unsupported(message)
+    return inter_op
 
 
 def _profile(path: Path, deployment: Deployment, feed: dict[str, Any]) -> tuple[Profile, int]:
@@ -166,8 +196,7 @@ def _profile(path: Path, deployment: Deployment, feed: dict[str, Any]) -> tuple[
         started = _thread_count() - before
         session.run(None, feed)
         profile = read_profile(Path(session.end_profiling()))
-        asked = session.get_session_options().intra_op_num_threads
-    return profile, started + 1 if before else asked
+    return profile, started + 1 if before else deployment.threads
 
 
 def _thread_count() -> int:

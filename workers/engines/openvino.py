@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoopt.records import Deployment, Effective, Signature
+from autoopt.records.environment import cpu_flags
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.common import InputBuffers, float_precisions, precision_by_share, require_offered
-from autoopt.workers.refusal import refusing
+from autoopt.workers.parameters import Parameter
+from autoopt.workers.refusal import refusing, unsupported
 
 if TYPE_CHECKING:
     import openvino
@@ -39,12 +41,28 @@ _COMPUTE = frozenset(
 
 
 class OpenVino(Engine):
-    """OpenVINO's CPU plugin; it has one level of fusion."""
+    """OpenVINO's CPU plugin; it has one level of fusion.
+
+    With several streams the threads are shared out among them, and calls run side by side (`Session.start`).
+    """
 
     name = "openvino"
     formats = ("openvino", "onnx")
     packages = ("openvino",)
     preload = ("openvino",)
+    options = (
+        Parameter(
+            "hint", "latency", choices=("latency", "throughput"), about="What the plugin chooses its settings for."
+        ),
+        Parameter("streams", 1, low=1, high=1024, about="Calls that run at once, each with its share of the threads."),
+        Parameter(
+            "sparse_rate",
+            1.0,
+            low=0.01,
+            high=1.0,
+            about="From which share of zeros on INT8 weights are kept compressed (1: never); only processors with AMX do so.",
+        ),
+    )
     build_fields = ("batch",)
 
     def offer(self) -> Offer:
@@ -70,21 +88,54 @@ class OpenVino(Engine):
         return OpenVinoSession(_compile(path, deployment), signature)
 
 
+class _Request:
+    """An infer request whose tensors are fixed."""
+
+    def __init__(self, compiled: openvino.CompiledModel, names: tuple[str, ...]) -> None:
+        self.request = compiled.create_infer_request()
+        self.inputs = InputBuffers(names, [self.request.get_tensor(name).data for name in names])
+        self._outputs = len(compiled.outputs)
+        self._fixed = self._views() if all(port.partial_shape.is_static for port in compiled.outputs) else None
+
+    def outputs(self) -> tuple[np.ndarray, ...]:
+        """As the last call left them."""
+        return self._fixed or self._views()
+
+    def _views(self) -> tuple[np.ndarray, ...]:
+        return tuple(self.request.get_output_tensor(index).data for index in range(self._outputs))
+
+
 class OpenVinoSession(Session):
-    """A compiled network with one request, whose tensors are fixed."""
+    """A compiled network with a request for each stream."""
 
     def __init__(self, compiled: openvino.CompiledModel, signature: Signature) -> None:
         self._compiled = compiled
-        self._request = compiled.create_infer_request()
         names = tuple(spec.name for spec in signature.tensors)
-        self._inputs = InputBuffers(names, [self._request.get_tensor(name).data for name in names])
-        self._outputs = self._views() if all(port.partial_shape.is_static for port in compiled.outputs) else None
+        self._requests = tuple(_Request(compiled, names) for _ in range(int(compiled.get_property("NUM_STREAMS"))))
+        self._first = self._requests[0]
 
     def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         """One inference."""
-        self._inputs.fill(inputs)
-        self._request.infer(share_inputs=True, share_outputs=True)
-        return self._outputs or self._views()
+        self._first.inputs.fill(inputs)
+        self._first.request.infer(share_inputs=True, share_outputs=True)
+        return self._first.outputs()
+
+    @property
+    def streams(self) -> int:
+        """As the compiled network has them."""
+        return len(self._requests)
+
+    def start(self, stream: int, inputs: tuple[np.ndarray, ...]) -> None:
+        """Begin a call."""
+        request = self._requests[stream]
+        request.inputs.fill(inputs)
+        request.request.start_async(share_inputs=True)
+
+    def finish(self, stream: int) -> tuple[np.ndarray, ...]:
+        """Wait for it."""
+        request = self._requests[stream]
+        request.request.wait()
+        return request.outputs()
 
     def effective(self) -> Effective:
         """Read from the compiled network: its properties, and the type that each node executes in."""
@@ -100,27 +151,39 @@ class OpenVinoSession(Session):
             details={
                 "compute nodes": words,
                 "streams": str(self._compiled.get_property("NUM_STREAMS")),
+                "hint": str(self._compiled.get_property("PERFORMANCE_HINT")).rpartition(".")[2].lower(),
+                "sparse rate": str(self._compiled.get_property("CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE")),
                 "float precision": str(self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()),
             },
         )
-
-    def _views(self) -> tuple[np.ndarray, ...]:
-        return tuple(self._request.get_output_tensor(index).data for index in range(len(self._compiled.outputs)))
 
 
 def _compile(path: Path, deployment: Deployment) -> openvino.CompiledModel:
     import openvino
 
+    sparse_rate = OpenVino.option(deployment, "sparse_rate")
+    if sparse_rate != 1.0 and "amx_int8" not in cpu_flags():
+        message = "OpenVINO keeps sparse weights compressed on processors with AMX only, and this one has none"
+        raise unsupported(message)
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": deployment.threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": _streams(deployment),
+        "PERFORMANCE_HINT": str(OpenVino.option(deployment, "hint")).upper(),
+        "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": sparse_rate,
         "INFERENCE_PRECISION_HINT": _HINTS[deployment.precision],
         # The measuring process is pinned from outside; OpenVINO would choose cores of its own.
         "ENABLE_CPU_PINNING": False,
     }
     with refusing("OpenVINO cannot compile the network"):
         return openvino.Core().compile_model(path / FILE, "CPU", settings)
+
+
+def _streams(deployment: Deployment) -> int:
+    streams = int(OpenVino.option(deployment, "streams"))
+    if streams > deployment.threads:
+        message = f"{streams} streams need as many threads, not {deployment.threads}"
+        raise unsupported(message)
+    return streams
 
 
 def _executed(compiled: openvino.CompiledModel) -> dict[str, int]:

@@ -13,11 +13,12 @@ from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.common import float_precisions, precision_by_share, require_offered
 from autoopt.workers.engines.pytorch_fusion import fold_batch_norms
 from autoopt.workers.engines.torch_common import TorchInputs, executed_types, offer_torch, to_arrays, torch_dtype
+from autoopt.workers.parameters import Parameter
 from autoopt.workers.refusal import refusing, unsupported
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+    from torch import Tensor, nn
 
 FILE = "module.pt"
 FUSIONS = ("default", "channels_last", "fused")
@@ -34,6 +35,15 @@ class PyTorch(Engine):
     preload = ("torch",)
     trusted_only = True
     any_batch = True
+    options = (
+        Parameter(
+            "bf16",
+            "cast",
+            choices=("cast", "autocast"),
+            about="The whole network in BF16, or only the operators that `torch.autocast` converts.",
+        ),
+        Parameter("onednn", True, choices=(True, False), about="oneDNN's kernels, or PyTorch's own."),  # noqa: FBT003 (a value)
+    )
     build_fields = ("fusion",)
 
     def offer(self) -> Offer:
@@ -76,7 +86,11 @@ class PyTorchSession(Session):
 
         from autoopt.workers.formats import call_module
 
-        dtype = torch_dtype(deployment.precision)
+        autocast = deployment.precision != "fp32" and PyTorch.option(deployment, "bf16") == "autocast"
+        dtype = torch_dtype("fp32" if autocast else deployment.precision)
+        self._autocast = torch.autocast("cpu", torch_dtype(deployment.precision)) if autocast else None
+        # Of the process: an artifact is served by one that has no other.
+        torch.backends.mkldnn.set_flags(_enabled=bool(PyTorch.option(deployment, "onednn")))  # type: ignore[no-untyped-call] # PyTorch's own
         self._layout = torch.channels_last if deployment.fusion == "channels_last" else torch.contiguous_format
         self._module = module.to(dtype)
         if deployment.fusion == "channels_last":
@@ -89,21 +103,31 @@ class PyTorchSession(Session):
     def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         """One inference."""
         with self._inference_mode():
-            return to_arrays(self._call(self._module, self._inputs.tensors(inputs), self._signature))
+            return to_arrays(self._outputs(self._inputs.tensors(inputs)))
+
+    def _outputs(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if self._autocast is None:
+            return self._call(self._module, tensors, self._signature)
+        with self._autocast:
+            return self._call(self._module, tensors, self._signature)
 
     def effective(self) -> Effective:
         """Read from PyTorch's dispatcher during one more call: the type of every operator that computes."""
         import torch
 
         with torch.inference_mode():
-            counts = executed_types(lambda: self._call(self._module, self._inputs.last(), self._signature))
+            counts = executed_types(lambda: self._outputs(self._inputs.last()))
         precision, words = precision_by_share(counts)
         return Effective(
             engine_version=str(torch.__version__),
             hardware="cpu",
             precision=precision,
             threads=torch.get_num_threads(),
-            details={"compute nodes": words, "layout": str(self._layout).removeprefix("torch.")},
+            details={
+                "compute nodes": words,
+                "layout": str(self._layout).removeprefix("torch."),
+                "oneDNN": str(torch.backends.mkldnn.enabled),
+            },
         )
 
 

@@ -17,7 +17,8 @@ COMPILED = "inductor"
 def _cases() -> Iterator[ParameterSet]:
     for each in engines().values():
         for case in suite.cases(each):
-            slow = each.name == COMPILED and not (case.network.name == "residual" and case.deployment.threads == 1)
+            quick = case.network.name == "residual" and case.deployment.threads == 1
+            slow = each.name == COMPILED and not quick
             yield pytest.param(case, id=str(case), marks=[pytest.mark.slow] if slow else [])
 
 
