@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Effective
 from autoopt.workers.engines import engine as engine_named
-from autoopt.workers.measure.server import Burst, Inputs, Loaded, Serving, serve
+from autoopt.workers.measure.server import Burst, Inputs, Loaded, Serving, serve, together
 
 _PREDICT_BYTES = 32_000_000
 _LARGE_BATCH = 50
@@ -25,40 +25,13 @@ _fork = multiprocessing.get_context("fork")
 
 
 @dataclass(frozen=True)
-class Server:
-    """A served artifact. Every method raises the StageError of what failed in the process."""
+class _Instance:
+    """A process that serves an artifact. Every method raises the StageError of what failed in it."""
 
     serving: Serving
     pipe: Connection
     process: multiprocessing.process.BaseProcess
-    is_reference: bool = False
-
-    def load(self) -> Loaded:
-        """Open the artifact and call it once."""
-        loaded: Loaded = self._ask("load")
-        return loaded
-
-    def warm(self, seconds: float) -> float:
-        """Call it for so long; the median time of a call, in ns."""
-        return float(self._ask("warm", seconds))
-
-    def burst(self, warmup: int, timed: int) -> Burst:
-        """Call it so often."""
-        burst: Burst = self._ask("burst", warmup, timed)
-        return burst
-
-    def added_bytes(self) -> int:
-        """The memory that loading and running added, at its peak."""
-        return int(self._ask("added_bytes"))
-
-    def thread_ns(self) -> tuple[int, ...]:
-        """Processor time of each thread during the bursts, the busiest first; empty where the kernel does not tell."""
-        return tuple(self._ask("thread_ns"))
-
-    def effective(self) -> Effective:
-        """What really ran."""
-        effective: Effective = self._ask("effective")
-        return effective
+    is_reference: bool
 
     def predict(self, inputs: Inputs, *, freely: bool = False) -> np.ndarray:
         """The first output for every sample, (N, ...), floating point in float32 at least.
@@ -74,19 +47,34 @@ class Server:
         parts = []
         for start in range(0, len(inputs[0]), step):
             chunk = tuple(np.ascontiguousarray(array[start : start + step]) for array in inputs)
-            parts.append(np.asarray(self._ask("predict", chunk, batch)))
+            parts.append(np.asarray(self.ask("predict", chunk, batch)))
         outputs = np.concatenate(parts)
         return outputs.astype(np.float32) if outputs.dtype == np.float16 else outputs
 
-    def _ask(self, command: str, *arguments: Any) -> Any:
-        try:
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Give a command and wait for the answer."""
+        self.tell(command, *arguments)
+        return self.hear(command)
+
+    def tell(self, command: str, *arguments: Any) -> None:
+        """Give a command; `hear` its answer before the next one."""
+        with self._living(command):
             self.pipe.send((command, arguments))
+
+    def hear(self, command: str) -> Any:
+        """The answer."""
+        with self._living(command):
             answer = self.pipe.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise self._died(command) from error
         if isinstance(answer, StageError):
             raise self._failed(answer.kind, answer.message)
         return answer
+
+    @contextmanager
+    def _living(self, command: str) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            raise self._died(command) from error
 
     def _failed(self, kind: FailureKind, message: str) -> StageError:
         # The reference has been measured before: what is held against it is not to blame, and will be tried again.
@@ -102,15 +90,77 @@ class Server:
         return self._failed(FailureKind.CRASHED, message)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A served artifact: its instances, which do everything at the same time. Methods raise the StageError of the first that failed."""
+
+    instances: tuple[_Instance, ...]
+
+    @property
+    def serving(self) -> Serving:
+        """What the first one serves."""
+        return self.instances[0].serving
+
+    def load(self) -> Loaded:
+        """Open the artifact and call it once; the slowest counts."""
+        loaded = self._all("load")
+        return Loaded(max(each.load_s for each in loaded), max(each.first_ms for each in loaded))
+
+    def warm(self, seconds: float) -> float:
+        """Call it for so long; what a call takes of an instance's time, in ns: the median."""
+        return float(np.mean(self._all("warm", seconds)))
+
+    def burst(self, warmup: int, timed: int) -> Burst:
+        """Call each instance so often."""
+        return together(self._all("burst", warmup, timed))
+
+    def added_bytes(self) -> int:
+        """The memory that loading and running added, at its peak, in all instances."""
+        return sum(self._all("added_bytes"))
+
+    def thread_ns(self) -> tuple[tuple[int, ...], ...]:
+        """Of each instance: processor time of each thread during the bursts, the busiest first; empty where the kernel does not tell."""
+        return tuple(tuple(each) for each in self._all("thread_ns"))
+
+    def effective(self) -> Effective:
+        """What really ran; of several instances, the first that differs from the first one."""
+        found: list[Effective] = self._all("effective")
+        return next((each for each in found if _asked(each) != _asked(found[0])), found[0])
+
+    def predict(self, inputs: Inputs, *, freely: bool = False) -> np.ndarray:
+        """See `_Instance.predict`: by the first one."""
+        return self.instances[0].predict(inputs, freely=freely)
+
+    def _all(self, command: str, *arguments: Any) -> list[Any]:
+        for each in self.instances:
+            each.tell(command, *arguments)
+        return [each.hear(command) for each in self.instances]
+
+
+def _asked(effective: Effective) -> tuple[str, str, int]:
+    return (effective.hardware, effective.precision, effective.threads)
+
+
 @contextmanager
 def served(serving: Serving, *, is_reference: bool = False) -> Iterator[Server]:
-    """A server process, killed at the end: what it holds is not worth tidying up."""
+    """Server processes, one an instance, each on cores of its own; killed at the end: what they hold is not worth tidying up."""
+    threads = serving.artifact.deployment.threads
+    with ExitStack() as stack:
+        instances = [
+            stack.enter_context(_instance(replace(serving, cores=serving.cores[start : start + threads]), is_reference))
+            for start in range(0, serving.artifact.deployment.cores, threads)
+        ]
+        yield Server(tuple(instances))
+
+
+@contextmanager
+def _instance(serving: Serving, is_reference: bool) -> Iterator[_Instance]:  # noqa: FBT001 (a field)
     ours, theirs = _fork.Pipe()
     process = _fork.Process(target=_serve, args=(serving, theirs, ours, os.getpid()), daemon=True)
     process.start()
     theirs.close()
     try:
-        yield Server(serving, ours, process, is_reference)
+        yield _Instance(serving, ours, process, is_reference)
     finally:
         process.kill()
         process.join()

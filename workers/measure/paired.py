@@ -56,7 +56,7 @@ class Side:
 
     def log_times(self) -> np.ndarray:
         """(bursts,): the logarithm of each burst's median time per sample, in ns."""
-        return np.log([np.median(burst.times_ns) / self.batch for burst in self.bursts])
+        return np.log([burst.call_ns / self.batch for burst in self.bursts])
 
     def undisturbed(self) -> np.ndarray:
         """bool, (bursts,): which got their usual share of processor time."""

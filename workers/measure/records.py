@@ -7,8 +7,9 @@ from pathlib import Path
 
 from autoopt.records import Deployment, Effective, Estimate, Latency
 
-SCENARIOS = ("single_stream", "offline")
-"""MLPerf's terms: the time of one request of one sample; the time per sample at the deployment's batch."""
+SINGLE_STREAM, OFFLINE, SERVER = "single_stream", "offline", "server"
+SCENARIOS = (SINGLE_STREAM, OFFLINE)
+"""MLPerf's terms: the time of one request of one sample; the time per sample at the deployment's batch, in all its instances."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from autoopt.workers.measure.fidelity import are_class_scores, compare, require_
 from autoopt.workers.measure.handle import Server, served
 from autoopt.workers.measure.judge import Judgement, judge
 from autoopt.workers.measure.paired import Pairs, time_pair
-from autoopt.workers.measure.records import SCENARIOS, MeasureRequest, ServedArtifact, Timing
+from autoopt.workers.measure.records import SCENARIOS, SINGLE_STREAM, MeasureRequest, ServedArtifact, Timing
 from autoopt.workers.measure.server import Inputs, Loaded, Serving
 
 _TIMING_BATCHES = 16
@@ -58,8 +58,8 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     task = PreparedTask.open(Path(asked.task))
     cores = resources.lane(asked.settings.cores)
     with (
-        served(serving(asked.artifact, task, cores)) as artifact,
-        served(serving(asked.reference, task, cores), is_reference=True) as reference,
+        served(serving(asked.artifact, task, cores, asked.scenario)) as artifact,
+        served(serving(asked.reference, task, cores, asked.scenario), is_reference=True) as reference,
     ):
         loaded = artifact.load()
         fidelity = _fidelity(asked, task, artifact)
@@ -78,12 +78,15 @@ def predict(
     Raises:
         StageError: the engine's; CRASHED where it dies.
     """
-    with served(serving(artifact, task, cores)) as server:
+    alone = replace(artifact, deployment=replace(artifact.deployment, instances=1))
+    with served(serving(alone, task, cores)) as server:
         server.load()
         return server.predict(task.drawn(split, samples).inputs, freely=True)
 
 
-def serving(artifact: ServedArtifact, task: PreparedTask, cores: tuple[int, ...]) -> Serving:
+def serving(
+    artifact: ServedArtifact, task: PreparedTask, cores: tuple[int, ...], scenario: str = SINGLE_STREAM
+) -> Serving:
     """How an artifact is served for timing: on real validation samples, several batches of them.
 
     Raises:
@@ -91,7 +94,8 @@ def serving(artifact: ServedArtifact, task: PreparedTask, cores: tuple[int, ...]
     """
     inputs = task.arrays("validation").inputs
     batches = timing_batches(inputs, artifact.deployment.batch)
-    return Serving(artifact, task.signature, resources.cores_for(artifact.deployment, cores), batches)
+    pinned = resources.cores_for(artifact.deployment, cores)
+    return Serving(artifact, task.signature, pinned, batches, at_once=scenario != SINGLE_STREAM)
 
 
 def timing_batches(inputs: Inputs, batch: int) -> tuple[Inputs, ...]:
@@ -125,7 +129,8 @@ def _time(asked: MeasureRequest, loaded: Loaded, artifact: Server, reference: Se
     pairs = time_pair(artifact, reference, asked.settings)
     added_bytes = artifact.added_bytes()
     for server, side in ((artifact, asked.artifact), (reference, asked.reference)):
-        resources.require_threads(server.thread_ns(), side.deployment)
+        for thread_ns in server.thread_ns():
+            resources.require_threads(thread_ns, side.deployment)
     effective = artifact.effective()
     resources.require_as_asked(effective, asked.artifact.deployment)
     return _Timed(loaded, pairs, added_bytes, effective)

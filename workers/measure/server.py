@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -50,6 +51,24 @@ class Burst:
     """Of all threads of the process."""
     switches: int
     """How often the scheduler took the processor away."""
+    at_once: int = 1
+    """Calls that were under way at any time, in streams and instances."""
+
+    @property
+    def call_ns(self) -> float:
+        """What a call took of the machine's time: the median, less what others did meanwhile."""
+        return float(np.median(self.times_ns)) / self.at_once
+
+
+def together(bursts: Sequence[Burst]) -> Burst:
+    """Bursts of several instances that ran at the same time, as one."""
+    return Burst(
+        times_ns=np.concatenate([burst.times_ns for burst in bursts]),
+        wall_ns=max(burst.wall_ns for burst in bursts),
+        cpu_ns=sum(burst.cpu_ns for burst in bursts),
+        switches=sum(burst.switches for burst in bursts),
+        at_once=sum(burst.at_once for burst in bursts),
+    )
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,8 @@ class Serving:
     cores: tuple[int, ...]
     batches: tuple[Inputs, ...]
     """Real samples, several different batches, for timing."""
+    at_once: bool = False
+    """Whether an engine's streams are used: where requests come one after the other there is nothing to run at once."""
 
 
 def serve(serving: Serving, pipe: Connection, parent: int) -> None:
@@ -110,28 +131,50 @@ class _Server:
         return Loaded(loaded - start, (time.perf_counter() - loaded) * 1e3)
 
     def warm(self, seconds: float) -> float:
-        """Call for so long, twice at least; the median time of a call in ns."""
-        session, end = self._opened, time.perf_counter() + seconds
-        times: list[int] = []
+        """Call for so long, twice at least; what a call takes of the instance's time, in ns: the median."""
+        run = self._one_by_one if self._streams == 1 else self._in_streams
+        end = time.perf_counter() + seconds
+        times: list[float] = []
         while len(times) < 2 or time.perf_counter() < end:  # noqa: PLR2004 (a median of one would be the coldest)
-            start = time.perf_counter_ns()
-            session(self._batch())
-            times.append(time.perf_counter_ns() - start)
+            times.append(float(np.median(run(self._streams))))
         self._thread_ns = _thread_times()
-        return float(np.median(times[len(times) // 4 :]))
+        return float(np.median(times[len(times) // 4 :])) / self._streams
 
     def burst(self, warmup: int, timed: int) -> Burst:
+        run = self._one_by_one if self._streams == 1 else self._in_streams
+        run(warmup)
+        switches, cpu, start = _switches(), time.process_time_ns(), time.perf_counter_ns()
+        times = run(timed)
+        wall = time.perf_counter_ns() - start
+        return Burst(times, wall, time.process_time_ns() - cpu, _switches() - switches, self._streams)
+
+    def _one_by_one(self, calls: int) -> np.ndarray:
+        """Ns of each call."""
         session, batch, clock = self._opened, self._batch, time.perf_counter_ns
-        times = np.empty(timed, np.int64)
-        for _ in range(warmup):
-            session(batch())
-        switches, cpu, start = _switches(), time.process_time_ns(), clock()
-        for index in range(timed):
+        times = np.empty(calls, np.int64)
+        for index in range(calls):
             inputs = batch()
             before = clock()
             session(inputs)
             times[index] = clock() - before
-        return Burst(times, clock() - start, time.process_time_ns() - cpu, _switches() - switches)
+        return times
+
+    def _in_streams(self, calls: int) -> np.ndarray:
+        """Ns from the beginning to the end of each call, of which each stream has one under way until there are enough."""
+        session, clock, streams = self._opened, time.perf_counter_ns, self._streams
+        begun, times = np.empty(calls, np.int64), np.empty(calls, np.int64)
+        for index in range(calls + streams):
+            if 0 <= index - streams < calls:
+                session.finish(index % streams)
+                times[index - streams] = clock() - begun[index - streams]
+            if index < calls:
+                begun[index] = clock()
+                session.start(index % streams, self._batch())
+        return times
+
+    @property
+    def _streams(self) -> int:
+        return self._opened.streams if self._serving.at_once else 1
 
     def added_bytes(self) -> int:
         """The most memory that was resident since loading began, less what was resident before."""

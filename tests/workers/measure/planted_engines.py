@@ -31,13 +31,26 @@ class PlantedSession(Session):
             outputs[0, 0] = np.nan
         if self._fault == "greedy":
             self._compute_in_three_threads()
-        time.sleep(2e-4)
+        time.sleep(4e-4 if self._fault == "streams" else 2e-4)
         return (outputs,)
 
     def effective(self) -> Effective:
         asked = self._deployment
         precision = "fp32" if self._fault == "fallback" else asked.precision
         return Effective("1", asked.hardware, precision, asked.threads)
+
+    @property
+    def streams(self) -> int:
+        return 2 if self._fault == "streams" else 1
+
+    def start(self, stream: int, inputs: tuple[np.ndarray, ...]) -> None:
+        self._begun = getattr(self, "_begun", {})
+        self._begun[stream] = (time.perf_counter(), inputs)
+
+    def finish(self, stream: int) -> tuple[np.ndarray, ...]:
+        begun, inputs = self._begun[stream]
+        time.sleep(max(0.0, begun + 4e-4 - time.perf_counter()))
+        return (inputs[0].reshape(len(inputs[0]), -1) @ self._weights,)
 
     def _compute_in_three_threads(self) -> None:
         # hashlib lets go of the interpreter's lock on long data, so that these threads really share the core.
@@ -71,6 +84,10 @@ class Planted(Engine):
 
 class Good(Planted):
     name = "planted_good"
+
+
+class Streams(Planted):
+    name = "planted_streams"
 
 
 class Segfault(Planted):

@@ -196,3 +196,34 @@ def test_an_artifact_of_other_weights_is_refused_before_it_is_timed(digits: Any,
 
 def test_an_unknown_scenario_names_the_allowed_ones(digits: Any, measured: Measured) -> None:
     assert "single_stream, offline" in refused(measured, digits.request(planted(digits), scenario="server")).message
+
+
+def test_instances_work_at_the_same_time(digits: Any, measured: Measured) -> None:
+    # A call of the planted engine mostly sleeps, so that two on two cores do twice as much.
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    request = digits.request(planted(digits, instances=2), scenario="offline", split="validation")
+    found = from_json(Measurement, measured(request))
+    assert 1.6 < found.speedup.value < 2.4
+    assert found.score_drop.value == 0
+
+
+def test_more_instances_than_cores_are_refused(digits: Any, measured: Measured) -> None:
+    copies = len(os.sched_getaffinity(0)) + 1
+    error = refused(measured, digits.request(planted(digits, instances=copies), scenario="offline"))
+    assert error.kind is FailureKind.NOT_AS_ASKED
+    assert f"{copies} instances" in error.message
+
+
+def test_an_instance_that_dies_is_the_artifacts_failure(digits: Any, measured: Measured) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    error = refused(measured, digits.request(planted(digits, "segfault", instances=2), scenario="offline"))
+    assert error.kind is FailureKind.CRASHED
+
+
+def test_calls_in_streams_are_at_once_where_requests_are(digits: Any, measured: Measured) -> None:
+    streamed = planted(digits, "streams")
+    offline = from_json(Timing, measured(digits.request(streamed, scenario="offline")))
+    alone = from_json(Timing, measured(digits.request(streamed, scenario="single_stream")))
+    assert 1.5 < offline.speedup.value / alone.speedup.value < 2.5
