@@ -71,6 +71,8 @@ class FailureKind(StrEnum):
     """The artifact's outputs are not those of the network it was built from."""
     NOT_AS_ASKED = "not as asked"
     """Threads, precision or device that really ran are not what was asked: a silent fallback."""
+    OVER_BOUND = "over the bound"
+    """As a server it answers too late at any rate of requests."""
     DIVERGED = "diverged"
     """Training or inference gave NaN or infinity."""
     CRASHED = "crashed"

@@ -3,7 +3,7 @@
 from autoopt.records.candidate import Candidate, Deployment, Params, Step
 from autoopt.records.codec import canonical_json, digest, from_json, to_json
 from autoopt.records.environment import Environment
-from autoopt.records.measurement import Effective, Estimate, Fidelity, Latency, Measurement
+from autoopt.records.measurement import Effective, Estimate, Fidelity, Latency, Measurement, RatePoint, Served
 from autoopt.records.outcome import Eliminated, Failed, Measured, Outcome, StageRun, outcome_from_json, outcome_to_json
 from autoopt.records.signature import Signature, TensorSpec
 
@@ -21,6 +21,8 @@ __all__ = [
     "Measurement",
     "Outcome",
     "Params",
+    "RatePoint",
+    "Served",
     "Signature",
     "StageRun",
     "Step",

@@ -59,6 +59,37 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
+class RatePoint:
+    """A server watched at one rate of requests."""
+
+    rate: float
+    """Requests a second."""
+    requests: int
+    p50_ms: float
+    """From a request's arrival to its answer."""
+    p99_ms: float
+    mean_batch: float
+    held: bool
+    """Whether 99 % were answered within the bound, and the queue did not grow."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server does under load; requests arrive at random (a Poisson process)."""
+
+    bound_ms: float
+    """What 99 % of the requests may take."""
+    rate: Estimate
+    """The highest rate that held, requests a second; the interval reaches to the lowest that did not. 0 where none held."""
+    curve: tuple[RatePoint, ...]
+    """Every rate that was tried, rising."""
+    harness_p50_ms: float
+    """What queue and Python take of a request without any network."""
+    harness_p99_ms: float
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One artifact, timed against the reference and judged on one split."""
 
@@ -68,9 +99,10 @@ class Measurement:
     samples: int
     """Of the split, that it was judged on."""
     scenario: str
-    """"single_stream" or "offline" (MLPerf's terms)."""
+    """"single_stream", "offline" or "server" (MLPerf's terms)."""
     speedup: Estimate
-    """The reference's time per sample divided by this artifact's, timed in turn: drift cancels."""
+    """The reference's time per sample divided by this artifact's, timed in turn: drift cancels. Of a server: its highest rate of
+    requests under the bound, divided by what the reference would do at most, never idle and whatever the latency."""
     latency_ms: Estimate
     """Milliseconds per sample: the job's reference latency divided by the speed-up. Comparable within a job."""
     score: Estimate
@@ -93,4 +125,6 @@ class Measurement:
     """ISO 8601, UTC."""
     remarks: tuple[str, ...] = ()
     """What a reader should know, in words: noise, a cap that was reached, …"""
+    served: Served | None = None
+    """Of the scenario "server"."""
     schema: int = 1

@@ -80,7 +80,7 @@ def test_a_task_without_a_file_is_handed_over(tmp_path: Path) -> None:
         ({"budget": "0m"}, BudgetError, "cannot be used"),
         ({"budget": "soon"}, BudgetError, "cannot be used"),
         ({"name": "../escape"}, JobError, "a job's name is"),
-        ({"scenario": "server"}, SpaceError, "scenario"),
+        ({"scenario": "multi_stream"}, SpaceError, "scenario"),
     ],
 )
 @pytest.mark.parametrize("begin", [submit, search])

@@ -16,6 +16,7 @@ import numpy as np
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Effective
 from autoopt.workers.engines import engine as engine_named
+from autoopt.workers.measure.attend import Attended
 from autoopt.workers.measure.server import Burst, Inputs, Loaded, Serving, serve, together
 
 _PREDICT_BYTES = 32_000_000
@@ -33,16 +34,17 @@ class _Instance:
     process: multiprocessing.process.BaseProcess
     is_reference: bool
 
-    def predict(self, inputs: Inputs, *, freely: bool = False) -> np.ndarray:
+    def predict(self, inputs: Inputs, *, freely: bool = False, smaller: int | None = None) -> np.ndarray:
         """The first output for every sample, (N, ...), floating point in float32 at least.
 
         In the deployment's own batches; with ``freely`` in large ones where the engine computes the same for any (eager
-        PyTorch would need half a minute for a test split, sample by sample).
+        PyTorch would need half a minute for a test split, sample by sample); with ``smaller`` by the artifact that was built for
+        batches of that size.
         """
         per_sample = max(1, sum(array[:1].nbytes for array in inputs))
         artifact = self.serving.artifact
         large = freely and engine_named(artifact.engine).any_batch
-        batch = max(artifact.deployment.batch, _LARGE_BATCH if large else 1)
+        batch = smaller or max(artifact.deployment.batch, _LARGE_BATCH if large else 1)
         step = batch * max(1, _PREDICT_BYTES // per_sample // batch)
         parts = []
         for start in range(0, len(inputs[0]), step):
@@ -56,10 +58,10 @@ class _Instance:
         self.tell(command, *arguments)
         return self.hear(command)
 
-    def tell(self, command: str, *arguments: Any) -> None:
+    def tell(self, command: str, *arguments: Any, **named: Any) -> None:
         """Give a command; `hear` its answer before the next one."""
         with self._living(command):
-            self.pipe.send((command, arguments))
+            self.pipe.send((command, arguments, named))
 
     def hear(self, command: str) -> Any:
         """The answer."""
@@ -114,6 +116,15 @@ class Server:
         """Call each instance so often."""
         return together(self._all("burst", warmup, timed))
 
+    def attend(self, *, bare: bool) -> None:
+        """All instances begin to serve the queue; `attended` waits until it is closed."""
+        for each in self.instances:
+            each.tell("attend", bare=bare)
+
+    def attended(self) -> tuple[Attended, ...]:
+        """What each instance did."""
+        return tuple(each.hear("attend") for each in self.instances)
+
     def added_bytes(self) -> int:
         """The memory that loading and running added, at its peak, in all instances."""
         return sum(self._all("added_bytes"))
@@ -127,9 +138,9 @@ class Server:
         found: list[Effective] = self._all("effective")
         return next((each for each in found if _asked(each) != _asked(found[0])), found[0])
 
-    def predict(self, inputs: Inputs, *, freely: bool = False) -> np.ndarray:
+    def predict(self, inputs: Inputs, *, freely: bool = False, smaller: int | None = None) -> np.ndarray:
         """See `_Instance.predict`: by the first one."""
-        return self.instances[0].predict(inputs, freely=freely)
+        return self.instances[0].predict(inputs, freely=freely, smaller=smaller)
 
     def _all(self, command: str, *arguments: Any) -> list[Any]:
         for each in self.instances:

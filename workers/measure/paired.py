@@ -76,6 +76,8 @@ class Pairs:
 
     speedup: Estimate
     latency: Latency
+    sample_ms: float
+    """What a sample takes of the machine's time, with all instances and streams at work: the median."""
     timed_s: float
     rounds: int
     remarks: tuple[str, ...]
@@ -166,4 +168,5 @@ def _summary(sides: tuple[Side, ...], seconds: float, settings: TimingSettings, 
         )
     if discarded > len(artifact.bursts) // 2:
         remarks.append(f"the machine was busy: {discarded} of {4 * rounds} bursts were interrupted")
-    return Pairs(statistics.ratio(log_speedup), latency, seconds, rounds, tuple(remarks))
+    sample_ms = float(np.exp(np.median(artifact.log_times()[kept[0]]))) / 1e6
+    return Pairs(statistics.ratio(log_speedup), latency, sample_ms, seconds, rounds, tuple(remarks))

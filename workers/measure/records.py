@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoopt.records import Deployment, Effective, Estimate, Latency
 
 SINGLE_STREAM, OFFLINE, SERVER = "single_stream", "offline", "server"
-SCENARIOS = (SINGLE_STREAM, OFFLINE)
-"""MLPerf's terms: the time of one request of one sample; the time per sample at the deployment's batch, in all its instances."""
+SCENARIOS = (SINGLE_STREAM, OFFLINE, SERVER)
+"""MLPerf's terms: the time of one request of one sample; the time per sample at the deployment's batch, in all its instances; the
+highest rate of requests, arriving at random, of which 99 % are answered in time."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class ServedArtifact:
     path: str
     """The artifact's folder."""
     deployment: Deployment
+    smaller: Mapping[str, str] = field(default_factory=dict)
+    """Folders of the same network built for smaller batches, by their size: what dynamic batching calls for a batch that is not full."""
 
     @property
     def folder(self) -> Path:
@@ -43,6 +47,14 @@ class TimingSettings:
     """About as long does one artifact run before it is the other's turn: long enough for warm caches, short against drift."""
     cores: tuple[int, ...] = ()
     """The lane's logical processors; empty for those that this process may use."""
+    beside: tuple[int, ...] = ()
+    """Those for the load generator; empty for the lane's."""
+    window_s: float = 3.0
+    """A server is watched for so long at each rate."""
+    rate_step: float = 1.04
+    """A rate is found when the next higher one that was tried and did not hold is no more than this factor away."""
+    searches: int = 3
+    """So often is it found anew: the middle one counts."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class MeasureRequest:
     samples: int | None = None
     """Judge on so many of the split's samples, drawn at random; None for all."""
     settings: TimingSettings = field(default_factory=TimingSettings)
+    p99_ms: float | None = None
+    """A server's bound."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ Called in a process of its own by `autoopt.workers.process`; the artifacts are i
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import FailureKind, StageError
-from autoopt.records import Effective, Estimate, Fidelity, Measurement, from_json, to_json
+from autoopt.records import Effective, Estimate, Fidelity, Measurement, Served, from_json, to_json
 from autoopt.records.environment import current
 from autoopt.task.prepared import PreparedTask
 from autoopt.workers.measure import resources, statistics
@@ -21,8 +23,10 @@ from autoopt.workers.measure.fidelity import are_class_scores, compare, require_
 from autoopt.workers.measure.handle import Server, served
 from autoopt.workers.measure.judge import Judgement, judge
 from autoopt.workers.measure.paired import Pairs, time_pair
-from autoopt.workers.measure.records import SCENARIOS, SINGLE_STREAM, MeasureRequest, ServedArtifact, Timing
+from autoopt.workers.measure.records import SCENARIOS, SERVER, SINGLE_STREAM, MeasureRequest, ServedArtifact, Timing
+from autoopt.workers.measure.requests import RequestQueue
 from autoopt.workers.measure.server import Inputs, Loaded, Serving
+from autoopt.workers.measure.service import require_some, serve, share_of_capacity
 
 _TIMING_BATCHES = 16
 _TIMING_BYTES = 64_000_000
@@ -58,7 +62,8 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     task = PreparedTask.open(Path(asked.task))
     cores = resources.lane(asked.settings.cores)
     with (
-        served(serving(asked.artifact, task, cores, asked.scenario)) as artifact,
+        _queue(asked) as queue,
+        served(serving(asked.artifact, task, cores, asked.scenario, queue)) as artifact,
         served(serving(asked.reference, task, cores, asked.scenario), is_reference=True) as reference,
     ):
         loaded = artifact.load()
@@ -66,8 +71,33 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         timed = _time(asked, loaded, artifact, reference)
         if asked.split is None:
             return dict(to_json(_timing(timed)))
+        under_load = _serve(asked, timed, artifact, queue) if queue is not None else None
         judgement = _judge(asked, asked.split, task, artifact)
-    return dict(to_json(_measurement(asked, asked.split, timed, fidelity, judgement)))
+    return dict(to_json(_measurement(asked, asked.split, timed, fidelity, judgement, under_load)))
+
+
+@contextmanager
+def _queue(asked: MeasureRequest) -> Iterator[RequestQueue | None]:
+    """What a server's requests arrive in; None where nothing is served under load."""
+    if asked.scenario != SERVER or asked.split is None:
+        yield None
+        return
+    queue = RequestQueue.create()
+    try:
+        yield queue
+    finally:
+        queue.discard()
+
+
+def _serve(asked: MeasureRequest, timed: _Timed, artifact: Server, queue: RequestQueue) -> Served:
+    if asked.p99_ms is None:
+        message = "the scenario server needs a bound, p99_ms"
+        raise StageError(FailureKind.ERROR, message)
+    cores = asked.settings.beside or resources.lane(asked.settings.cores)
+    under_load = serve(artifact, queue, 1e3 / timed.pairs.sample_ms, asked.p99_ms, cores, asked.settings)
+    if asked.reference_latency_ms is not None:
+        require_some(under_load)
+    return under_load
 
 
 def predict(
@@ -85,7 +115,11 @@ def predict(
 
 
 def serving(
-    artifact: ServedArtifact, task: PreparedTask, cores: tuple[int, ...], scenario: str = SINGLE_STREAM
+    artifact: ServedArtifact,
+    task: PreparedTask,
+    cores: tuple[int, ...],
+    scenario: str = SINGLE_STREAM,
+    queue: RequestQueue | None = None,
 ) -> Serving:
     """How an artifact is served for timing: on real validation samples, several batches of them.
 
@@ -95,7 +129,8 @@ def serving(
     inputs = task.arrays("validation").inputs
     batches = timing_batches(inputs, artifact.deployment.batch)
     pinned = resources.cores_for(artifact.deployment, cores)
-    return Serving(artifact, task.signature, pinned, batches, at_once=scenario != SINGLE_STREAM)
+    descriptors = None if queue is None else queue.descriptors
+    return Serving(artifact, task.signature, pinned, batches, scenario != SINGLE_STREAM, descriptors)
 
 
 def timing_batches(inputs: Inputs, batch: int) -> tuple[Inputs, ...]:
@@ -116,10 +151,15 @@ def _fidelity(asked: MeasureRequest, task: PreparedTask, artifact: Server) -> Fi
     scores_classes = are_class_scores(source, arrays.targets[: len(source)])
     fidelity = compare(outputs, np.asarray(source), class_scores=scores_classes)
     require_faithful(fidelity, asked.artifact.deployment.precision)
+    for size in map(int, asked.artifact.smaller):
+        some = source[:_SMALLER_SAMPLES]
+        outputs = artifact.predict(tuple(array[: len(some)] for array in arrays.inputs), smaller=size)
+        by_size = compare(outputs, np.asarray(some), class_scores=scores_classes)
+        require_faithful(by_size, asked.artifact.deployment.precision)
     return fidelity
 
 
-_FIDELITY_SAMPLES = 256
+_FIDELITY_SAMPLES, _SMALLER_SAMPLES = 256, 64
 _SAME_RELATIVE, _SAME_ABSOLUTE = 1e-4, 1e-5
 """Outputs of one network in one engine, for batches of another size."""
 
@@ -167,16 +207,22 @@ def _judge(asked: MeasureRequest, split: str, task: PreparedTask, artifact: Serv
 
 
 def _measurement(
-    asked: MeasureRequest, split: str, timed: _Timed, fidelity: Fidelity | None, judgement: Judgement
+    asked: MeasureRequest,
+    split: str,
+    timed: _Timed,
+    fidelity: Fidelity | None,
+    judgement: Judgement,
+    under_load: Served | None,
 ) -> Measurement:
     pairs = timed.pairs
+    speedup = _speedup(asked, pairs, under_load)
     return Measurement(
         candidate_id=asked.candidate_id,
         split=split,
         samples=judgement.samples,
         scenario=asked.scenario,
-        speedup=pairs.speedup,
-        latency_ms=_latency_ms(asked, pairs),
+        speedup=speedup,
+        latency_ms=_latency_ms(asked, pairs, speedup),
         score=judgement.score,
         score_drop=judgement.score_drop,
         agreement=judgement.agreement,
@@ -190,14 +236,25 @@ def _measurement(
         effective=timed.effective,
         environment=current(),
         taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        remarks=(*pairs.remarks, *judgement.remarks),
+        remarks=(*pairs.remarks, *judgement.remarks, *(under_load.remarks if under_load else ())),
+        served=under_load,
     )
 
 
-def _latency_ms(asked: MeasureRequest, pairs: Pairs) -> Estimate:
+def _speedup(asked: MeasureRequest, pairs: Pairs, under_load: Served | None) -> Estimate:
+    """In time per sample; of a server, times the share of its time that requests at the highest rate fill.
+
+    Rate and capacity were found in the same minute, and capacity in turn with the reference: drift cancels here too.
+    """
+    if under_load is None or asked.reference_latency_ms is None:
+        return pairs.speedup
+    return statistics.product(pairs.speedup, share_of_capacity(under_load.rate, 1e3 / pairs.sample_ms))
+
+
+def _latency_ms(asked: MeasureRequest, pairs: Pairs, speedup: Estimate) -> Estimate:
     """Milliseconds per sample: the job's constant divided by the speed-up; the reference's own is the constant."""
     if asked.reference_latency_ms is not None:
-        return statistics.inverse(pairs.speedup, asked.reference_latency_ms)
+        return statistics.inverse(speedup, asked.reference_latency_ms)
     own = pairs.latency.median_ms / asked.artifact.deployment.batch
     relative = statistics.inverse(pairs.speedup, pairs.speedup.value)
     return Estimate(own, own * relative.low, own * relative.high)

@@ -25,7 +25,9 @@ from autoopt.errors import FailureKind, StageError
 from autoopt.records import Effective, Signature
 from autoopt.workers.engines import engine as engine_named
 from autoopt.workers.engines.base import Session
+from autoopt.workers.measure.attend import Attended, attend
 from autoopt.workers.measure.records import ServedArtifact
+from autoopt.workers.measure.requests import Descriptors, RequestQueue
 from autoopt.workers.process import system
 from autoopt.workers.process.child import THREAD_VARIABLES
 
@@ -82,6 +84,8 @@ class Serving:
     """Real samples, several different batches, for timing."""
     at_once: bool = False
     """Whether an engine's streams are used: where requests come one after the other there is nothing to run at once."""
+    queue: Descriptors | None = None
+    """Where a server's requests arrive."""
 
 
 def serve(serving: Serving, pipe: Connection, parent: int) -> None:
@@ -97,11 +101,11 @@ def serve(serving: Serving, pipe: Connection, parent: int) -> None:
     server = _Server(serving)
     while True:
         try:
-            command, arguments = pipe.recv()
+            command, arguments, named = pipe.recv()
         except EOFError:
             return
         try:
-            answer: Any = getattr(server, command)(*arguments)
+            answer: Any = getattr(server, command)(*arguments, **named)
         except StageError as error:
             answer = error
         except Exception as error:  # noqa: BLE001 (the process's boundary: a failure becomes a value)
@@ -117,6 +121,7 @@ class _Server:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._session: Session | None = None
+        self._smaller: dict[int, Session] = {}
         self._next = 0
         self._resident_before = _memory("VmRSS")
         self._thread_ns: dict[int, int] = {}
@@ -128,7 +133,12 @@ class _Server:
         self._session = engine.load(artifact.folder, artifact.deployment, self._serving.signature)
         loaded = time.perf_counter()
         self._session(self._serving.batches[0])
-        return Loaded(loaded - start, (time.perf_counter() - loaded) * 1e3)
+        first_ms = (time.perf_counter() - loaded) * 1e3
+        for size, folder in artifact.smaller.items():
+            small = replace(artifact.deployment, batch=int(size))
+            self._smaller[int(size)] = engine.load(Path(folder), small, self._serving.signature)
+            self._smaller[int(size)](tuple(array[: int(size)] for array in self._serving.batches[0]))
+        return Loaded(loaded - start, first_ms)
 
     def warm(self, seconds: float) -> float:
         """Call for so long, twice at least; what a call takes of the instance's time, in ns: the median."""
@@ -176,6 +186,15 @@ class _Server:
     def _streams(self) -> int:
         return self._opened.streams if self._serving.at_once else 1
 
+    def attend(self, *, bare: bool) -> Attended:
+        """Serve the queue until it is closed; ``bare`` without calling the network: what the harness costs by itself."""
+        assert self._serving.queue is not None
+        artifact, queue = self._serving.artifact, RequestQueue(self._serving.queue)
+        sessions = {**self._smaller, artifact.deployment.batch: self._opened}
+        cpu, start = time.process_time_ns(), time.perf_counter_ns()
+        calls = attend(queue, sessions, self._serving.batches, artifact.deployment, streams=self._streams, bare=bare)
+        return Attended(calls, time.perf_counter_ns() - start, time.process_time_ns() - cpu)
+
     def added_bytes(self) -> int:
         """The most memory that was resident since loading began, less what was resident before."""
         return max(0, _memory("VmHWM") - self._resident_before)
@@ -200,6 +219,8 @@ class _Server:
         artifact = self._serving.artifact
         if size == artifact.deployment.batch:
             return self._opened
+        if size in self._smaller:
+            return self._smaller[size]
         other = replace(artifact.deployment, batch=size)
         return engine_named(artifact.engine).load(artifact.folder, other, self._serving.signature)
 

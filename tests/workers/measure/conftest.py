@@ -17,7 +17,7 @@ from autoopt.workers.measure import MeasureRequest, ServedArtifact, TimingSettin
 from autoopt.workers.process import Limits, Preload, call
 from autoopt.workers.store.local import LocalStore
 
-ENGINES = ("Good", "Streams", "Segfault", "Hang", "Raise", "Nan", "Greedy", "Fallback")
+ENGINES = ("Good", "Streams", "Later", "Segfault", "Hang", "Raise", "Nan", "Greedy", "Fallback")
 QUICK = TimingSettings(target_half_width=0.05, max_s=0.4, min_rounds=5, burst_ms=2)
 
 

@@ -31,6 +31,9 @@ class PlantedSession(Session):
             outputs[0, 0] = np.nan
         if self._fault == "greedy":
             self._compute_in_three_threads()
+        self._calls = getattr(self, "_calls", 0) + 1
+        if self._fault == "later" and self._calls > 3000:
+            ctypes.string_at(0)
         time.sleep(4e-4 if self._fault == "streams" else 2e-4)
         return (outputs,)
 
@@ -88,6 +91,10 @@ class Good(Planted):
 
 class Streams(Planted):
     name = "planted_streams"
+
+
+class Later(Planted):
+    name = "planted_later"
 
 
 class Segfault(Planted):

@@ -195,7 +195,8 @@ def test_an_artifact_of_other_weights_is_refused_before_it_is_timed(digits: Any,
 
 
 def test_an_unknown_scenario_names_the_allowed_ones(digits: Any, measured: Measured) -> None:
-    assert "single_stream, offline" in refused(measured, digits.request(planted(digits), scenario="server")).message
+    asked = digits.request(planted(digits), scenario="multi_stream")
+    assert "single_stream, offline, server" in refused(measured, asked).message
 
 
 def test_instances_work_at_the_same_time(digits: Any, measured: Measured) -> None:
