@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-from autoopt.errors import StageError
+from autoopt.errors import FailureKind, StageError
 from autoopt.records import (
     Candidate,
     Deployment,
@@ -163,6 +163,8 @@ def evaluate(
     try:
         outcome = _evaluate(candidate, setup, journey, gate)
     except StageError as error:
+        if error.kind is FailureKind.OVER_BOUND:
+            return Eliminated("p99 bound", error.message, stages=tuple(journey.runs))
         label = journey.stage.label if journey.stage else "plan"
         return Failed(label, error.kind, error.message, error.log, tuple(journey.runs))
     return outcome

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autoopt.cli.output import print_json
+from autoopt.records.measurement import SCENARIOS
 
 if TYPE_CHECKING:
     from autoopt.jobs import Job, JobResult, LocalJob
@@ -41,7 +42,10 @@ def add(commands: Any) -> None:
         add_study(
             parser, f"a database for the search's memory: {ALLOWED} (default: $AUTOOPT_STUDY, else the job's folder)"
         )
-        parser.add_argument("--scenario", choices=("single_stream", "offline"), help="default: as the space says")
+        parser.add_argument("--scenario", choices=SCENARIOS, help="default: as the space says")
+        parser.add_argument(
+            "--p99-ms", type=float, help="server: milliseconds within which 99 %% of the requests are answered"
+        )
         parser.add_argument(
             "--hardware", action="append", help="what to serve on, in place of the space's; may be repeated"
         )
@@ -99,7 +103,19 @@ def add_study(parser: argparse.ArgumentParser, about: str = AGAIN) -> None:
 def _asked(given: argparse.Namespace) -> dict[str, Any]:
     return {
         name: getattr(given, name)
-        for name in ("task", "space", "budget", "name", "results", "store", "study", "scenario", "hardware", "seed")
+        for name in (
+            "task",
+            "space",
+            "budget",
+            "name",
+            "results",
+            "store",
+            "study",
+            "scenario",
+            "p99_ms",
+            "hardware",
+            "seed",
+        )
     }
 
 

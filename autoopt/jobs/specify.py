@@ -14,7 +14,7 @@ from autoopt.jobfolder import JobFolder, JobSpec, create, now
 from autoopt.records import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from autoopt.search.study_url import StudyUrl
     from autoopt.space import SpaceFile
@@ -74,7 +74,7 @@ def new_spec(
         space: likewise.
         budget: likewise.
         name: of the job; made from task, space and time where None.
-        asked: more fields of `JobSpec` (scenario, seed, store, options, address), its "study" as a `StudyUrl` or None, and
+        asked: more fields of `JobSpec` (scenario, seed, store, options, address), "p99_ms", its "study" as a `StudyUrl` or None, and
             "hardware" for the space's.
         import_task: whether a task's file is imported now, to see that it can be.
 
@@ -85,7 +85,7 @@ def new_spec(
     from autoopt.workers.store import masked
 
     allowed = parse_budget(budget)
-    file = _space(space, asked.get("scenario"), asked.get("hardware"))
+    file = _space(space, asked)
     reference, loaded = _task(task, import_task=import_task)
     study: StudyUrl | None = asked.get("study")
     store = _store(asked.get("store"))
@@ -110,14 +110,16 @@ def new_spec(
     return spec, loaded
 
 
-def _space(space: str | Path, scenario: str | None, hardware: Sequence[str] | None) -> SpaceFile:
+def _space(space: str | Path, asked: Mapping[str, Any]) -> SpaceFile:
     from autoopt.space import load_space
     from autoopt.space.names import unknown
     from autoopt.space.techniques import option_choices, step_choice
     from autoopt.workers.engines import engine, engines
     from autoopt.workers.techniques import techniques
 
-    given = {"scenario": scenario, "deployment.hardware": list(hardware) if hardware else None}
+    hardware = asked.get("hardware")
+    given = {name: asked.get(name) for name in ("scenario", "p99_ms")}
+    given["deployment.hardware"] = list(hardware) if hardware else None
     file = load_space(space, {name: value for name, value in given.items() if value is not None})
     known = techniques()
     for name, section in file.model.items():

@@ -41,6 +41,7 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     store: str | Path | None = None,
     study: str | None = None,
     scenario: str | None = None,
+    p99_ms: float | None = None,
     seed: int = 0,
     lane_cores: int | None = None,
     address: str | None = None,
@@ -64,8 +65,9 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
             ``"sqlite:///file.db"``, which may be shared by many jobs; ``"journal"`` is a file in the job's folder.
             ``$AUTOOPT_STUDY`` or the journal by default. No file of the job holds a password: whoever resumes or reports the job
             gives it again, by this argument, that variable, ``$PGPASSWORD`` or ``~/.pgpass``.
-        scenario: "single_stream" (one sample a request) or "offline" (time per sample, in batches); as the space says by
-            default.
+        scenario: "single_stream" (one sample a request), "offline" (time per sample, in batches) or "server" (the highest rate of
+            requests under a bound); as the space says by default.
+        p99_ms: the bound of the scenario "server": milliseconds within which 99 % of the requests are answered.
         seed: of the sampler and of all training.
         lane_cores: how many cores are kept for timing; half of them by default. On a cluster the nodes say it.
         address: of a Ray cluster's dashboard, ``http://host:8265``: the job runs there, and goes on when this machine is
@@ -84,6 +86,7 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     where = asked_study(study)
     asked = {
         "scenario": scenario,
+        "p99_ms": p99_ms,
         "seed": seed,
         "store": store,
         "study": where,
@@ -112,6 +115,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
     store: str | Path | None = None,
     study: str | None = None,
     scenario: str | None = None,
+    p99_ms: float | None = None,
     seed: int = 0,
     lane_cores: int | None = None,
     hardware: Sequence[str] | None = None,
@@ -133,6 +137,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         store: see `submit`.
         study: see `submit`.
         scenario: see `submit`.
+        p99_ms: see `submit`.
         seed: see `submit`.
         lane_cores: see `submit`.
         hardware: see `submit`.
@@ -148,6 +153,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
     where = asked_study(study)
     asked = {
         "scenario": scenario,
+        "p99_ms": p99_ms,
         "seed": seed,
         "store": store,
         "study": where,

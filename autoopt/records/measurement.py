@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 
 from autoopt.records.environment import Environment
 
+SINGLE_STREAM, OFFLINE, SERVER = "single_stream", "offline", "server"
+SCENARIOS = (SINGLE_STREAM, OFFLINE, SERVER)
+"""MLPerf's terms: the time of one request of one sample; the time per sample at the deployment's batch, in all its instances; the
+highest rate of requests, arriving at random, of which 99 % are answered in time."""
+
 
 @dataclass(frozen=True)
 class Estimate:

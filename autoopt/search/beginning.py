@@ -94,7 +94,7 @@ def _on_this_machine(
 
     def prepare() -> tuple[Prepared, Groundwork, StageFeed]:
         prepared = prepare_job(spec, folder, space_file, root, look)
-        by_all = confirms_by_all(clock, prepared.task)
+        by_all = confirms_by_all(clock, prepared.task, prepared.setup.scenario)
         feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
         groundwork = Groundwork(prepared, node, store, folder.logs, stop, confirms_by_all=by_all, ran=feed.ran_here)
         groundwork.start()
@@ -154,7 +154,7 @@ def _on_a_cluster(
                 return
             looking.result()
             feed = StageFeed(JobMetrics(folder.path.name, prepared.task.name))
-            by_all = confirms_by_all(clock, prepared.task)
+            by_all = confirms_by_all(clock, prepared.task, prepared.setup.scenario)
             groundwork = Groundwork(prepared, None, store, folder.logs, stop, confirms_by_all=by_all)
             place = _place(folder, prepared, root, feed.metrics)
             yield _begun(prepared, groundwork, store, place, cluster, publisher, feed)

@@ -89,7 +89,7 @@ def _run(folder: JobFolder, options: Options, start: Start, publisher: Publisher
     known = history.proposals()
     recall(study, known, prepared.setup, store, clock)
     study.enqueue([Proposal(prepared.setup.reference, "reference"), *practitioners_list(prepared.space), *known])
-    kept_s = reserve_s(clock, prepared.task)
+    kept_s = reserve_s(clock, prepared.task, prepared.setup.scenario)
     deadline = None if clock.left_s is None else time.time() + clock.left_s - kept_s
     search_clock = BudgetClock(clock.budget, used_s=clock.used_s + kept_s)
 

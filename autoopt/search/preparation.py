@@ -69,6 +69,7 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         reference=reference_for(task.source_format, space),
         hardware=hardware,
         scenario=space.scenario,
+        p99_ms=space.p99_ms,
         seed=spec.seed,
         rungs=space.rungs,
         stage_timeout_s=space.stage_timeout_s,

@@ -8,8 +8,8 @@ from autoopt.front import Config
 from autoopt.search.budget import BudgetClock
 from autoopt.task.prepared import PreparedTask
 
-# A measurement beyond judging: processes, loading, timing. The report and its bundle at the end.
-MEASURE_S, REPORT_S = 5.0, 8.0
+# A measurement beyond judging: processes, loading, timing; of a server, the search for its rate. The report and its bundle at the end.
+MEASURE_S, LOAD_S, REPORT_S = 5.0, 40.0, 8.0
 # Fewer test samples would confirm nothing.
 SAMPLES_AT_LEAST = 500
 # Such parts of the test split: a job that is run again should find what an earlier one confirmed, and no two have the same time left.
@@ -23,10 +23,13 @@ _CAREFUL, _CAREFUL_SHARE = 2.0, 0.07
 
 def cost_s(configs: Sequence[Config], samples: int, *, ahead: bool) -> float:
     """Seconds that confirming takes; ``ahead``: each is judged while the one before is timed."""
-    judging_s = [samples * config.latency_ms.value / 1000 for config in configs]
-    if ahead:
-        return sum(max(MEASURE_S, each) for each in judging_s)
-    return sum(MEASURE_S + each for each in judging_s)
+    parts = [(measuring_s(config.validation.scenario), samples * config.latency_ms.value / 1000) for config in configs]
+    return sum(max(part) if ahead else sum(part) for part in parts)
+
+
+def measuring_s(scenario: str) -> float:
+    """Seconds of a measurement without the judging."""
+    return MEASURE_S + (LOAD_S if scenario == "server" else 0.0)
 
 
 def samples_for(
@@ -51,23 +54,23 @@ def samples_for(
     return min(size, SAMPLES_AT_LEAST)
 
 
-def reserve_s(clock: BudgetClock, task: PreparedTask) -> float:
+def reserve_s(clock: BudgetClock, task: PreparedTask, scenario: str = "single_stream") -> float:
     """Seconds kept back for the end; 0 where time is no limit."""
     if clock.budget.seconds is None:
         return 0.0
-    needed = _needed_s(task)
+    needed = _needed_s(task, scenario)
     careful = min(_CAREFUL * needed, _CAREFUL_SHARE * clock.budget.seconds)
     return max(min(max(needed, careful), _most_s(clock.budget.seconds)), _AT_LEAST_S)
 
 
-def confirms_by_all(clock: BudgetClock, task: PreparedTask) -> bool:
+def confirms_by_all(clock: BudgetClock, task: PreparedTask, scenario: str = "single_stream") -> bool:
     """Whether the whole test split will probably be used."""
-    return clock.budget.seconds is None or _needed_s(task) <= _most_s(clock.budget.seconds)
+    return clock.budget.seconds is None or _needed_s(task, scenario) <= _most_s(clock.budget.seconds)
 
 
-def _needed_s(task: PreparedTask) -> float:
+def _needed_s(task: PreparedTask, scenario: str) -> float:
     judging_s = task.splits["test"] * task.sample_ms / 1000
-    return _CONFIGS * (MEASURE_S + judging_s / _FASTER) + REPORT_S
+    return _CONFIGS * (measuring_s(scenario) + judging_s / _FASTER) + REPORT_S
 
 
 def _most_s(budget_s: float) -> float:

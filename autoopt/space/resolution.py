@@ -72,6 +72,7 @@ def resolve(
         instances=ways.instances,
         batching=ways.batching,
         max_wait_ms=ways.max_wait_ms,
+        p99_ms=file.p99_ms if file.scenario == "server" else None,
         cores=facts.cores,
         max_drop_of_interest=file.limits.max_drop_of_interest,
         stage_timeout_s=file.limits.stage_timeout_s,

@@ -107,6 +107,8 @@ class Space:
     instances: tuple[int, ...] = (1,)
     batching: tuple[str, ...] = (STATIC,)
     max_wait_ms: tuple[float, ...] = (0.0,)
+    p99_ms: float | None = None
+    """A server's bound."""
     cores: int = 1
     """Of the lane: threads × instances is never more."""
     max_drop_of_interest: float = 0.05
@@ -119,7 +121,7 @@ class Space:
     def fingerprint(self) -> str:
         """Equal for spaces with the same candidates."""
         served = (self.targets, self.batches, self.threads, self.instances, self.batching, self.max_wait_ms)
-        return digest((self.scenario, self.steps, *served))[:12]
+        return digest((self.scenario, self.p99_ms, self.steps, *served))[:12]
 
     def instances_of(self, threads: int) -> tuple[int, ...]:
         """How many copies with so many threads fit on the lane's cores."""

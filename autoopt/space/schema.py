@@ -191,11 +191,20 @@ class SpaceFile(_Section):
     name: str = "space"
     about: str = ""
     scenario: Literal["single_stream", "offline", "server"] = "single_stream"
+    p99_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Of the scenario "server": 99 % of the requests are to be answered within so long."""
     model: Annotated[dict[str, TechniqueSpec], BeforeValidator(_section)] = Field(default_factory=dict)
     deployment: DeploymentSection
     limits: LimitsSection = Field(default_factory=LimitsSection)
     text: str = ""
     """The YAML after overrides, from which `parse_space` makes the same space again."""
+
+    @model_validator(mode="after")
+    def _a_server_has_a_bound(self) -> SpaceFile:
+        if self.scenario == "server" and self.p99_ms is None:
+            message = "the scenario server needs p99_ms, the milliseconds within which 99 % of the requests are to be answered"
+            raise ValueError(message)
+        return self
 
 
 def plain(error: Any) -> str:

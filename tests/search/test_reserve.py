@@ -23,7 +23,15 @@ from autoopt.task import PreparedTask
 
 def configs(*latencies_ms: float) -> list[Config]:
     return [
-        cast("Config", SimpleNamespace(id=f"{each}", latency_ms=SimpleNamespace(value=each))) for each in latencies_ms
+        cast(
+            "Config",
+            SimpleNamespace(
+                id=f"{each}",
+                latency_ms=SimpleNamespace(value=each),
+                validation=SimpleNamespace(scenario="single_stream"),
+            ),
+        )
+        for each in latencies_ms
     ]
 
 

@@ -113,3 +113,10 @@ def test_a_space_is_found_by_name_or_path_and_a_misspelt_name_lists_the_shipped_
     assert all(name in str(error.value) for name in shipped_spaces())
     with pytest.raises(SpaceError, match="no file"):
         load_space(tmp_path / "other.yaml")
+
+
+def test_a_server_needs_a_bound() -> None:
+    text = "scenario: server\ndeployment:\n  engine: {openvino: }\n"
+    with pytest.raises(SpaceError, match="needs p99_ms"):
+        parse_space(text, "mine")
+    assert parse_space(text, "mine", {"p99_ms": 5}).p99_ms == 5

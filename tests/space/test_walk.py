@@ -75,6 +75,7 @@ def test_equal_spaces_have_equal_fingerprints_and_unequal_ones_others(resolved: 
 
 SERVED = """
 scenario: server
+p99_ms: 10
 deployment:
   engine:
     runtime: {precision: fp32}

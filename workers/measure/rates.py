@@ -21,6 +21,8 @@ FRACTIONS = (0.85, 0.65, 0.45, 0.3, 0.15, 0.05)
 _WARM_UP = 0.1
 _GROWTH, _GROWTH_OF_BOUND = 1.5, 0.1
 _FEWEST = 30
+_MOST = 12
+"""Rates that one search tries: on a quiet machine it takes half as many, and on one that is not it would never end."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +104,40 @@ def highest_rate(watch: Callable[[float], Window], capacity: float, step: float,
         searches: how often to search; the middle one counts.
     """
     windows: list[Window] = []
-
-    def tried(rate: float) -> bool:
-        windows.append(watch(rate))
-        return windows[-1].held
-
-    found = [_search(tried, capacity, step) for _ in range(searches)]
+    found = []
+    for _ in range(searches):
+        tries = _Tries(watch)
+        found.append(_search(tries, capacity, step))
+        windows += tries.windows
     lows, highs = sorted(low for low, _ in found), [high for _, high in found]
     value = lows[(len(lows) - 1) // 2]
     rate = Estimate(value, max(lows[0], FRACTIONS[-1] * capacity) if value else 0.0, max(highs))
     return Found(rate, tuple(windows))
 
 
-def _search(holds: Callable[[float], bool], capacity: float, step: float) -> tuple[float, float]:
-    """The highest rate that held twice, and the lowest above it that did not."""
+class _Tries:
+    """The rates that one search has tried."""
+
+    def __init__(self, watch: Callable[[float], Window]) -> None:
+        self._watch = watch
+        self.windows: list[Window] = []
+
+    @property
+    def over(self) -> bool:
+        """Whether there were enough."""
+        return len(self.windows) >= _MOST
+
+    def hold(self, rate: float) -> bool:
+        """Whether the server keeps up with this one."""
+        self.windows.append(self._watch(rate))
+        return self.windows[-1].held
+
+
+def _search(tries: _Tries, capacity: float, step: float) -> tuple[float, float]:
+    """The highest rate that held twice, and the lowest above it that did not; the one reached so far when there were enough tries."""
     low, high = 0.0, capacity
     for fraction in FRACTIONS:
-        if holds(fraction * capacity):
+        if tries.hold(fraction * capacity):
             low = fraction * capacity
             break
         high = fraction * capacity
@@ -126,13 +145,13 @@ def _search(holds: Callable[[float], bool], capacity: float, step: float) -> tup
         return 0.0, high
     down = step
     while True:
-        while high / low > step:
+        while high / low > step and not tries.over:
             middle = math.sqrt(low * high)
-            if holds(middle):
+            if tries.hold(middle):
                 low = middle
             else:
                 high = middle
-        if holds(low):
+        if tries.over or tries.hold(low):
             return low, high
         # Ever longer steps, so that a disturbed machine does not keep the search for minutes.
         down *= step

@@ -8,11 +8,6 @@ from pathlib import Path
 
 from autoopt.records import Deployment, Effective, Estimate, Latency
 
-SINGLE_STREAM, OFFLINE, SERVER = "single_stream", "offline", "server"
-SCENARIOS = (SINGLE_STREAM, OFFLINE, SERVER)
-"""MLPerf's terms: the time of one request of one sample; the time per sample at the deployment's batch, in all its instances; the
-highest rate of requests, arriving at random, of which 99 % are answered in time."""
-
 
 @dataclass(frozen=True)
 class ServedArtifact:
@@ -49,7 +44,7 @@ class TimingSettings:
     """The lane's logical processors; empty for those that this process may use."""
     beside: tuple[int, ...] = ()
     """Those for the load generator; empty for the lane's."""
-    window_s: float = 3.0
+    window_s: float = 1.5
     """A server is watched for so long at each rate."""
     rate_step: float = 1.04
     """A rate is found when the next higher one that was tried and did not hold is no more than this factor away."""

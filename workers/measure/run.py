@@ -17,13 +17,14 @@ import numpy as np
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Effective, Estimate, Fidelity, Measurement, Served, from_json, to_json
 from autoopt.records.environment import current
+from autoopt.records.measurement import SCENARIOS, SERVER, SINGLE_STREAM
 from autoopt.task.prepared import PreparedTask
 from autoopt.workers.measure import resources, statistics
 from autoopt.workers.measure.fidelity import are_class_scores, compare, require_faithful
 from autoopt.workers.measure.handle import Server, served
 from autoopt.workers.measure.judge import Judgement, judge
 from autoopt.workers.measure.paired import Pairs, time_pair
-from autoopt.workers.measure.records import SCENARIOS, SERVER, SINGLE_STREAM, MeasureRequest, ServedArtifact, Timing
+from autoopt.workers.measure.records import MeasureRequest, ServedArtifact, Timing
 from autoopt.workers.measure.requests import RequestQueue
 from autoopt.workers.measure.server import Inputs, Loaded, Serving
 from autoopt.workers.measure.service import require_some, serve, share_of_capacity
@@ -79,7 +80,9 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _queue(asked: MeasureRequest) -> Iterator[RequestQueue | None]:
     """What a server's requests arrive in; None where nothing is served under load."""
-    if asked.scenario != SERVER or asked.split is None:
+    # The search knows the reference by its time per sample; what it does under load is found when it is confirmed.
+    searching = asked.reference_latency_ms is None and asked.split == "validation"
+    if asked.scenario != SERVER or asked.split is None or searching:
         yield None
         return
     queue = RequestQueue.create()

@@ -92,7 +92,7 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
     threads = node.cores.train_threads if stage.role is Role.TRAINER else 1
     started_at, clock = time.time(), time.monotonic()
     with store.scratch() as out:
-        work = Work(stage.name, dict(stage.params), parents, out, threads, cores)
+        work = Work(stage.name, dict(stage.params), parents, out, threads, cores, node.cores.work)
         limits = Limits(
             timeout_s=stage.timeout_s,
             memory_bytes=setup.memory_bytes or round(MEMORY_SHARE * system.memory_bytes()),

@@ -12,13 +12,14 @@ Candidates that share a prefix of the chain share its folders.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from typing import Any
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Candidate, Deployment, to_json
+from autoopt.records.candidate import DYNAMIC, STATIC
 from autoopt.workers import formats
 from autoopt.workers.engines import engine as engine_named
 from autoopt.workers.engines.base import Engine
@@ -34,7 +35,9 @@ PROBE_CALIBRATION = 32
 # A probe only has to tell whether training is worth it.
 PROBE_TIMING = {"target_half_width": 0.04, "max_s": 1.2}
 # While searching, a rough interval does; what is confirmed is timed with the defaults.
-SEARCH_TIMING = {"target_half_width": 0.02, "max_s": 2.0}
+SEARCH_TIMING = {"target_half_width": 0.02, "max_s": 2.0, "window_s": 0.7, "rate_step": 1.1, "searches": 1}
+SMALLER = 4
+"""A dynamic batch that is not full goes to an artifact at most so many times too large: each size is one more to build and to keep in memory."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def probe(candidate: Candidate, network: Network, setup: Setup) -> Serving:
 
 def look(candidate: Candidate, serving: Serving, setup: Setup) -> Stage:
     """Time an artifact as roughly as a probe, before it is measured."""
-    return _measure_stage("probe", "none", serving.artifact_key, original(setup), candidate, setup)
+    return _measure_stage("probe", "none", _Built(serving.artifact_key), original(setup), candidate, setup)
 
 
 def measurement(
@@ -216,8 +219,38 @@ def _serving(
         served = Network(stage.key, served.format, network.outputs)
     build = _build_stage(engine, served, deployment, setup, role)
     ahead = _predicted_ahead(split, build, candidate, setup, samples)
-    measure = _measure_stage(kind, split, build.key, network, candidate, setup, samples, ahead)
-    return Serving((*stages, build), (*ahead, measure))
+    smaller = _smaller(candidate, network, setup) if kind == "measure" else {}
+    built = _Built(build.key, {size: each.artifact_key for size, each in smaller.items()})
+    measure = _measure_stage(kind, split, built, network, candidate, setup, samples, ahead)
+    also = [stage for each in smaller.values() for stage in each.building]
+    return Serving((*also, *stages, build), (*ahead, measure))
+
+
+@dataclass(frozen=True)
+class _Built:
+    """The artifact's key, and those of the smaller batches by their size."""
+
+    key: str
+    smaller: Mapping[int, str] = field(default_factory=dict)
+
+
+def _smaller(candidate: Candidate, network: Network, setup: Setup) -> dict[int, Serving]:
+    """The same network built for the smaller batches that dynamic batching calls for, by their size."""
+    deployment = candidate.deployment
+    if setup.scenario != "server" or deployment.batching != DYNAMIC:
+        return {}
+    sizes = smaller_batches(deployment.batch)
+    alone = {size: replace(candidate, deployment=replace(deployment, batch=size, batching=STATIC)) for size in sizes}
+    return {size: _serving(each, network, setup, kind="measure", split="none") for size, each in alone.items()}
+
+
+def smaller_batches(batch: int) -> tuple[int, ...]:
+    """Besides the largest one: 1 for 2 to 4, 1 and 2 for 8, 1 and 4 for 16, 1, 2 and 8 for 32."""
+    sizes = set()
+    while batch > 1:
+        batch = max(1, batch // SMALLER)
+        sizes.add(batch)
+    return tuple(sorted(sizes))
 
 
 def _format_for(engine: Engine, technique: Technique | None, network: Network) -> str:
@@ -306,14 +339,14 @@ def _predicted_ahead(
 def _measure_stage(
     kind: str,
     split: str,
-    artifact_key: str,
+    built: _Built,
     network: Network,
     candidate: Candidate,
     setup: Setup,
     samples: int | None = None,
     ahead: tuple[Stage, ...] = (),
 ) -> Stage:
-    parents = [setup.task_key, artifact_key]
+    parents = [setup.task_key, built.key]
     deployment = candidate.deployment
     hardware, reference = setup.hardware_of(deployment), setup.reference_for(deployment)
     if candidate != reference:
@@ -332,11 +365,14 @@ def _measure_stage(
             "outputs": network.outputs if kind == "measure" else None,
             "samples": samples,
             "predicted": bool(ahead),
+            "smaller": list(built.smaller),
+            "p99_ms": setup.p99_ms,
         },
         parents=(
             *parents,
             *((network.outputs,) if kind == "measure" and network.outputs else ()),
             *(stage.key for stage in ahead),
+            *built.smaller.values(),
         ),
         role=Role.LANE,
         timeout_s=setup.stage_timeout_s,

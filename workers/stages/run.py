@@ -37,6 +37,8 @@ class Work:
     out: Path
     threads: int
     cores: tuple[int, ...]
+    beside: tuple[int, ...] = ()
+    """The node's other cores, for what must not disturb a measurement."""
 
     @property
     def task(self) -> PreparedTask:
@@ -57,6 +59,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         out=Path(request["out"]),
         threads=request["threads"],
         cores=tuple(request["cores"]),
+        beside=tuple(request["beside"]),
     )
     facts = _FUNCTIONS[request["kind"]](work)
     (work.out / FACTS).write_text(json.dumps(facts, indent=1))
@@ -178,6 +181,9 @@ def _measure_request(work: Work) -> dict[str, Any]:
     params = work.params
     parents = list(work.parents)
     task, artifact = parents[0], parents[1]
+    sizes = [str(size) for size in params["smaller"]]
+    smaller = dict(zip(sizes, map(str, parents[len(parents) - len(sizes) :]), strict=True))
+    del parents[len(parents) - len(sizes) :]
     predicted = parents.pop() / OUTPUTS if params["predicted"] else None
     outputs = parents.pop() / OUTPUTS if params["outputs"] else task / "outputs" / "validation.npy"
     reference, reference_latency_ms = artifact, None
@@ -191,6 +197,7 @@ def _measure_request(work: Work) -> dict[str, Any]:
             "engine": params["deployment"]["engine"],
             "path": str(artifact),
             "deployment": params["deployment"],
+            "smaller": smaller,
         },
         "reference": {
             "engine": params["reference"]["engine"],
@@ -204,7 +211,8 @@ def _measure_request(work: Work) -> dict[str, Any]:
         "reference_latency_ms": reference_latency_ms,
         "source_outputs": None if work.name == "none" else str(outputs),
         "own_outputs": None if predicted is None else str(predicted),
-        "settings": {**params["settings"], "cores": list(work.cores)},
+        "settings": {**params["settings"], "cores": list(work.cores), "beside": list(work.beside)},
+        "p99_ms": params["p99_ms"],
     }
 
 

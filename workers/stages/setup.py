@@ -24,6 +24,8 @@ class Setup:
     hardware: Mapping[str, Hardware]
     """By the kind of node; every candidate names one of them."""
     scenario: str = "single_stream"
+    p99_ms: float | None = None
+    """Of the scenario "server": what 99 % of the requests may take."""
     seed: int = 0
     rungs: tuple[float, ...] = ()
     """Recovery is done in these steps, in epochs, cumulative; after each the candidate may be eliminated."""
