@@ -40,6 +40,12 @@ class Config:
         return self.judged.latency_ms
 
     @property
+    def rate(self) -> Estimate | None:
+        """Of a server: requests a second under the bound; None where it was not measured under load."""
+        served = self.judged.served or self.validation.served
+        return None if served is None else served.rate
+
+    @property
     def speedup(self) -> Estimate:
         """The reference's time per sample divided by this config's."""
         return self.judged.speedup

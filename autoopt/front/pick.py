@@ -10,7 +10,7 @@ from typing import TypeAlias
 from autoopt.errors import UserError
 from autoopt.front.config import Config
 from autoopt.front.goals import Goal, Goals
-from autoopt.front.words import ScoreWords, speed
+from autoopt.front.words import ScoreWords, plain, speed, times, with_interval
 from autoopt.records import Estimate
 from autoopt.records.estimates import ratio
 
@@ -39,6 +39,13 @@ class Pick:
         judged = self.config.judged
         if self.config.id == self.reference.id:
             return f"{spoken(self.config)} is {self.reference_name} itself, what all others are compared with."
+        if judged.served is not None:
+            rate = with_interval(judged.served.rate)
+            return (
+                f"{spoken(self.config)} serves {rate} requests a second, 99 % of them within {plain(judged.served.bound_ms)} ms: "
+                f"that is {times(judged.speedup)} what {self.reference_name} can do at most, {self.words.drop(judged.score_drop)}, "
+                f"measured on the {judged.split} split."
+            )
         return (
             f"{spoken(self.config)} is {speed(judged.speedup)} {self.reference_name} "
             f"{self.words.drop(judged.score_drop)}, measured on the {judged.split} split."

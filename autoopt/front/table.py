@@ -53,6 +53,7 @@ def judged_row(measurement: Measurement) -> dict[str, Cell]:
         **estimate_cells("speedup", measurement.speedup),
         **estimate_cells("score", measurement.score),
         **estimate_cells("score_drop", measurement.score_drop),
+        **estimate_cells("rate", None if measurement.served is None else measurement.served.rate),
         "p90_ms": measurement.latency.p90_ms,
         "agreement": measurement.agreement,
         "size_mb": measurement.size_bytes / 1e6,

@@ -55,6 +55,11 @@ def with_interval(estimate: Estimate, unit: str = "") -> str:
     return f"{figure(estimate, unit)} (95 % CI {interval(estimate)})"
 
 
+def times(estimate: Estimate) -> str:
+    """A multiple: ``14.2 times (95 % CI 13.6–14.9)``."""
+    return with_interval(estimate, " times")
+
+
 def negative(estimate: Estimate) -> Estimate:
     """The same, counted in the other direction."""
     return Estimate(-estimate.value, -estimate.high, -estimate.low)

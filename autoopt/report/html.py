@@ -20,7 +20,7 @@ from markupsafe import Markup
 from autoopt.front import Pick
 from autoopt.front.pareto import DEFAULT_SCORE_MARGIN
 from autoopt.front.words import ScoreWords, figure, interval, number
-from autoopt.report import census, prose, view
+from autoopt.report import census, load, prose, view
 from autoopt.report.data import ReportData
 from autoopt.report.points import page_data
 from autoopt.report.progress import stage_times
@@ -62,7 +62,9 @@ def _context(data: ReportData) -> dict[str, Any]:
         "tiles": _tiles(data.recommended),
         "configs": data.configs,
         "rows": rows,
-        "columns": view.columns(words),
+        "columns": view.columns(words, under_load=load.bound_ms(data) is not None),
+        "bound_ms": load.bound_ms(data),
+        "load_rows": load.rows(data),
         "engines": sorted({row.engine for row in rows}),
         "totals": census.totals(data.rows),
         "census": census.census(data.rows),
@@ -90,6 +92,9 @@ def _tiles(pick: Pick | None) -> tuple[Tile, ...]:
     tiles = [
         Tile(figure(judged.speedup, "×"), f"the speed of {pick.reference_name}", f"95 % CI {interval(judged.speedup)}")
     ]
+    if pick.config.rate is not None:
+        rate = pick.config.rate
+        tiles.insert(0, Tile(figure(rate), "requests a second", f"95 % CI {interval(rate)}"))
     gain = pick.speedup_vs_lossless
     if gain is not None:
         tiles.append(Tile(figure(gain, "×"), "the speed of the fastest lossless", f"95 % CI {interval(gain)}"))

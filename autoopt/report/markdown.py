@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from autoopt.front import Front
 from autoopt.front.words import figure, interval, number
-from autoopt.report import census, prose
+from autoopt.report import census, load, prose
 from autoopt.report.data import ReportData
 from autoopt.report.html import environment_lines
 from autoopt.report.waterfall import waterfall
@@ -21,6 +21,7 @@ def render(data: ReportData) -> str:
         *_recommended(data),
         "## Pareto front",
         _front(data),
+        *_load(data),
         "## What each choice bought",
         *_bought(data),
         "## How candidates ended",
@@ -62,12 +63,13 @@ def front_cells(front: Front) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of the front as texts, the fastest first."""
     words = front.words
     unit = ", points" if words.in_points else ""
+    under_load = any(config.rate is not None for config in front)
     header: tuple[str, ...] = (
         "#",
         "config",
         "speed-up",
         "95 % CI",
-        "latency, ms",
+        "requests a second" if under_load else "latency, ms",
         f"drop{unit}",
         "95 % CI",
         words.metric,
@@ -82,7 +84,7 @@ def front_cells(front: Front) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 config.describe(),
                 figure(config.speedup, "×"),
                 interval(config.speedup),
-                figure(config.latency_ms),
+                figure(config.rate or config.latency_ms) if config.rate or not under_load else "",
                 figure(drop),
                 interval(drop),
                 words.score(config.score),
@@ -90,6 +92,21 @@ def front_cells(front: Front) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             )
         )
     return header, rows
+
+
+def _load(data: ReportData) -> list[str]:
+    rows = load.rows(data)
+    if not rows:
+        return []
+    header = ("#", "config", "requests a second", "95 % CI", "p50 there, ms", "p99 there, ms", "mean batch")
+    cells = [
+        (str(row.number), row.name, row.rate, row.rate_interval, row.p50_ms, row.p99_ms, row.mean_batch) for row in rows
+    ]
+    return [
+        "## Under load",
+        f"99 % of the requests within {number(load.bound_ms(data) or 0.0)} ms.",
+        table(header, cells),
+    ]
 
 
 def _bought(data: ReportData) -> list[str]:

@@ -10,6 +10,7 @@ from autoopt.front import Config, Front
 from autoopt.front.words import ScoreWords, figure, interval
 from autoopt.records import Estimate
 from autoopt.report.data import ReportData
+from autoopt.report.load import bound_ms, curves
 from autoopt.report.progress import growth
 
 
@@ -22,10 +23,11 @@ def page_data(data: ReportData) -> dict[str, Any]:
     ceiling = max(0.0, data.ended_at - data.started_at)
     return {
         "points": [_point(config, words, roles, front) for config in data.configs],
+        "load": {"bound_ms": bound_ms(data), "curves": curves(data)},
         "axes": {
             "score": f"{words.metric}, %" if words.in_points else words.metric,
             "drop": f"{words.metric} against the reference, {'points' if words.in_points else 'its unit'}",
-            "latency": "latency, ms a sample (log scale)",
+            "latency": f"{'1 / rate, ms a request' if bound_ms(data) else 'latency, ms a sample'} (log scale)",
         },
         "progress": {
             "elapsed_s": [moment.elapsed_s for moment in moments],

@@ -13,6 +13,11 @@ from autoopt.report.data import ReportData
 _SCENARIOS = {
     "single_stream": "one request after the other (single_stream): the time from a call to its answer",
     "offline": "batches, one after the other (offline): the time of a call divided by its samples",
+    "server": (
+        "requests that arrive at random (server, a Poisson process): the highest rate at which 99 % are answered within the bound and the "
+        "queue does not grow, found by bisection and held twice. The speed-up is that rate over what the reference does at most, never "
+        "idle and whatever the latency; the ms of a request are one second divided by the rate"
+    ),
 }
 MINUTE_S = 60
 HOUR_S = 3600

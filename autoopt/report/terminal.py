@@ -24,7 +24,14 @@ def front_table(front: Front, pick: Pick | None = None) -> Table:
     table.add_column("")
     table.add_column("#", justify="right", style="dim")
     table.add_column("config", overflow="fold", ratio=1)
-    for name in ("speed-up", "ms", f"drop{', points' if words.in_points else ''}", words.metric, "MB"):
+    under_load = any(config.rate is not None for config in front)
+    for name in (
+        "speed-up",
+        "requests/s" if under_load else "ms",
+        f"drop{', points' if words.in_points else ''}",
+        words.metric,
+        "MB",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for config in front:
         # Text, not str: descriptions may hold what rich would take for markup.
@@ -33,7 +40,7 @@ def front_table(front: Front, pick: Pick | None = None) -> Table:
             str(config.number),
             Text(config.describe()),
             f"{figure(config.speedup, '×')} [dim]({interval(config.speedup)})[/dim]",
-            figure(config.latency_ms),
+            figure(config.rate or config.latency_ms) if config.rate or not under_load else "",
             f"{figure(words.scaled(config.score_drop))} [dim]({interval(words.scaled(config.score_drop))})[/dim]",
             words.score(config.score),
             number(config.size_mb),

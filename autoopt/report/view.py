@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoopt.front import Config
 from autoopt.front.words import ScoreWords, figure, interval, number
 from autoopt.records import Effective, Eliminated, Estimate, Failed, StageRun
 from autoopt.records.outcome import outcome_name
 from autoopt.report.data import ReportData, Row
+from autoopt.report.load import bound_ms
 from autoopt.report.points import roles_of
 from autoopt.report.prose import duration
 
@@ -39,10 +40,11 @@ class RowView:
     log: str
 
 
-def columns(words: ScoreWords) -> tuple[str, ...]:
+def columns(words: ScoreWords, *, under_load: bool = False) -> tuple[str, ...]:
     """The headers of `RowView.cells`."""
     drop = "drop, points" if words.in_points else "drop"
-    return ("latency, ms", "speed-up", drop, f"{words.metric}, test", f"{words.metric}, validation", "size, MB")
+    rate = ("requests a second",) if under_load else ()
+    return (*rate, "latency, ms", "speed-up", drop, f"{words.metric}, test", f"{words.metric}, validation", "size, MB")
 
 
 def rows(data: ReportData) -> tuple[RowView, ...]:
@@ -54,12 +56,15 @@ def rows(data: ReportData) -> tuple[RowView, ...]:
     shown = [_row_view(row, configs.get(row.number), roles.get(row.number, []), words) for row in data.rows]
     # The reference may have been measured apart from the search.
     shown += [_config_view(configs[extra], roles[extra], words) for extra in configs.keys() - decided]
-    return tuple(sorted(shown, key=_by_latency))
+    latencies = {number: config.latency_ms.value for number, config in configs.items()}
+    in_order = sorted(shown, key=lambda row: (latencies.get(row.number, float("inf")), row.number))
+    if bound_ms(data) is None:
+        return tuple(in_order)
+    return tuple(replace(row, cells=(_rate_cell(configs.get(row.number)), *row.cells)) for row in in_order)
 
 
-def _by_latency(row: RowView) -> tuple[float, int]:
-    key = row.cells[0].key
-    return (key if isinstance(key, float) else float("inf"), row.number)
+def _rate_cell(config: Config | None) -> CellView:
+    return CellView() if config is None or config.rate is None else _cell(config.rate)
 
 
 def _row_view(row: Row, config: Config | None, roles: list[str], words: ScoreWords) -> RowView:

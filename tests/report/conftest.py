@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -24,6 +25,8 @@ from autoopt.records import (
     Measured,
     Measurement,
     Outcome,
+    RatePoint,
+    Served,
     StageRun,
     Step,
 )
@@ -219,6 +222,52 @@ def report_data(count: int, *, confirm: bool = True, complete: bool = True) -> R
         quantizers=frozenset({"quantize_static"}),
         command="autoopt run examples/fashion_mnist/task.py:task --space cpu --budget 10m",
     )
+
+
+def under_load(data: ReportData) -> ReportData:
+    """The same job as a server's: every measurement has a curve, the reference kept up with no rate."""
+    assert data.front is not None
+
+    def loaded(measurement: Measurement) -> Measurement:
+        rate = 0.0 if measurement.speedup.value == 1.0 else 1000 / measurement.latency_ms.value
+        points = [
+            RatePoint(
+                share * (rate or 100.0),
+                900,
+                1.0 / (1.1 - share),
+                6.0 / (1.1 - share),
+                1 + 7 * share,
+                held=share < 1 and bool(rate),
+            )
+            for share in (0.25, 0.5, 0.99, 1.05)
+        ]
+        points.append(RatePoint(2 * (rate or 100.0), 900, math.inf, math.inf, 0.0, held=False))
+        served = Served(20.0, Estimate(rate, 0.97 * rate, 1.04 * rate), tuple(points), 0.03, 0.2)
+        return replace(measurement, scenario="server", served=served)
+
+    def config(each: Config) -> Config:
+        deployment = replace(each.candidate.deployment, batch=8, batching=("static", "dynamic")[each.number % 2])
+        candidate = each.candidate if each.number == 0 else replace(each.candidate, deployment=deployment)
+        test = None if each.test is None else loaded(each.test)
+        return replace(each, candidate=candidate, validation=loaded(each.validation), test=test)
+
+    configs = {each.number: config(each) for each in data.configs}
+    rows = [
+        replace(
+            row,
+            candidate=configs[row.number].candidate,
+            outcome=replace(row.outcome, measurement=loaded(row.outcome.measurement)),
+        )
+        if isinstance(row.outcome, Measured)
+        else row
+        for row in data.rows
+    ]
+    return replace(data, scenario="server", rows=tuple(rows), front=build_front(list(configs.values()), configs[0]))
+
+
+@pytest.fixture(scope="session")
+def served_data() -> ReportData:
+    return under_load(report_data(60))
 
 
 @pytest.fixture(scope="session")

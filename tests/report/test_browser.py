@@ -192,6 +192,21 @@ def test_text_stands_out_from_its_ground_in_both_schemes(
     shown.page.close()
 
 
+def test_a_servers_curves_are_drawn_with_the_bound_and_lead_to_their_rows(
+    open_report: Callable[..., Opened], served_data: ReportData
+) -> None:
+    opened = open_report(served_data)
+    curves = opened.page.evaluate(
+        "document.getElementById('curves').data.map((t) => [t.name, t.x.length, t.marker.symbol])"
+    )
+    assert len(curves) == 2 * opened.page.locator("#load tbody tr").count()
+    assert all(length == 4 for _, length, _ in curves)  # what was never answered is not drawn
+    assert {symbol for _, _, symbols in curves for symbol in symbols} == {"circle", "circle-open"}
+    opened.page.locator("#load [data-go]").first.click()
+    assert opened.page.locator("tr.row.selected").count() == 1
+    assert not opened.errors
+
+
 @pytest.mark.parametrize("count", [0, 1, 500])
 def test_jobs_of_every_size_open_without_an_error(
     open_report: Callable[..., Opened], make_data: Callable[..., ReportData], count: int

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from autoopt.records import Estimate
-from autoopt.report import ReportData, html, markdown, write_report
+from autoopt.report import ReportData, html, load, markdown, write_report
 
 MakeData = Callable[..., ReportData]
 MAX_BYTES = 5_500_000
@@ -162,3 +162,24 @@ def test_a_report_is_replaced_while_it_is_read(data: ReportData, make_data: Make
         assert "## Pareto front" in old.read()
     assert data.recommended is not None
     assert data.recommended.sentence() in (tmp_path / "report.md").read_text()
+
+
+def test_a_servers_report_tells_rates_and_what_was_kept(served_data: ReportData) -> None:
+    assert served_data.recommended is not None
+    sentence = served_data.recommended.sentence()
+    assert "requests a second, 99 % of them within 20 ms" in sentence
+    page, text = html.render(served_data), markdown.render(served_data)
+    for shown in (page, text):
+        assert "Under load" in shown
+        assert "none held" in shown  # the reference
+        assert "requests a second" in shown
+    assert "a Poisson process" in page
+    rates = [row.rate for row in load.rows(served_data)]
+    assert len(rates) <= 6
+    kinds = {load.batching_of(config) for config, _ in load.chosen(served_data)}
+    assert kinds == {"one at a time", "static", "dynamic"}
+
+
+def test_a_job_without_load_says_nothing_of_it(data: ReportData) -> None:
+    assert "Under load" not in html.render(data) + markdown.render(data)
+    assert load.bound_ms(data) is None

@@ -5,6 +5,7 @@
   const byNumber = new Map(page.points.map((point) => [String(point.number), point]));
   const plot = document.getElementById("plot");
   const progress = document.getElementById("progress");
+  const curves = document.getElementById("curves");
   const table = document.getElementById("table");
   const body = table && table.tBodies[0];
   let axis = "gain";
@@ -199,7 +200,28 @@
     }), { ...config, displayModeBar: false });
   }
 
-  const draw = () => Promise.all([plot && drawFront(), progress && drawProgress()]);
+  function drawCurves() {
+    const { bound_ms, curves: drawn } = page.load, palette = ["star", "bad", "accent", "good", "grey", "ink"].map(colour);
+    const line = (curve, key, hex, dash) => ({
+      name: `#${curve.number}`, legendgroup: curve.number, showlegend: key === "p99_ms", type: "scatter", mode: "lines+markers",
+      x: curve.rate, y: curve[key], customdata: curve.batch.map((batch) => [curve.number, batch]), line: { width: 2, dash, color: hex },
+      marker: { size: 7, color: hex, symbol: curve.held.map((held) => (held ? "circle" : "circle-open")) },
+      hovertemplate: `<b>#${curve.number}</b> ${escape(curve.name)}<br>%{x:.4~g} requests a second: ${key === "p99_ms" ? "99 % within" : "half within"} %{y:.3~g} ms`
+        + `<br>mean batch %{customdata[1]:.2~f}<extra></extra>`,
+    });
+    const traces = drawn.flatMap((curve, index) => {
+      const hex = palette[index % palette.length];
+      return [line(curve, "p99_ms", hex, "solid"), { ...line(curve, "p50_ms", faint(hex, 0.55), "dot") }];
+    });
+    const values = drawn.flatMap((curve) => [...curve.p99_ms, ...curve.p50_ms]);
+    return Plotly.react(curves, traces, layout({
+      xaxis: { title: { text: "requests a second", font: { size: 13 } }, rangemode: "tozero", zeroline: false },
+      yaxis: { type: "log", title: { text: "ms from arrival to answer (log scale)", font: { size: 13 } }, ...latencyTicks([...values, bound_ms]) },
+      shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: bound_ms, y1: bound_ms, line: { width: 1, dash: "dot", color: colour("bad") } }],
+    }), config);
+  }
+
+  const draw = () => Promise.all([plot && drawFront(), curves && drawCurves(), progress && drawProgress()]);
 
   async function loadPlotly() {
     const packed = atob(document.getElementById("plotly-gzip").textContent.trim());
@@ -211,7 +233,7 @@
   }
 
   async function start() {
-    if (!plot && !progress) return;
+    if (!plot && !progress && !curves) return;
     await loadPlotly();
     await draw();
     if (plot) plot.on("plotly_click", (event) => {
@@ -230,7 +252,7 @@
   }
 
   start().catch((error) => {
-    for (const place of [plot, progress]) if (place) place.textContent = `The plot could not be drawn: ${error.message}. The tables hold the same numbers.`;
+    for (const place of [plot, curves, progress]) if (place) place.textContent = `The plot could not be drawn: ${error.message}. The tables hold the same numbers.`;
     throw error;
   });
 })();
