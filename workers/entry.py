@@ -198,7 +198,7 @@ def _evaluate(candidate: Candidate, setup: Setup, journey: _Journey, gate: Gate)
 
 def _measured(serving: Serving, facts: dict[str, Any], journey: _Journey) -> Measured:
     measurement = against_reference(from_json(Measurement, facts), journey.slower, journey.reference_ms)
-    return Measured(measurement, serving.artifact_key, tuple(journey.runs))
+    return Measured(measurement, serving.artifact_key, serving.smaller, tuple(journey.runs))
 
 
 def _look(

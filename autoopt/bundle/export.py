@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -38,6 +39,7 @@ def export(
     out: Path,
     *,
     facts: Mapping[str, Any],
+    smaller: Mapping[str, Path] = MappingProxyType({}),
     record: Recorder = fresh.record,
 ) -> Path:
     """Write a bundle into the folder ``out``, atomically: a reader finds a whole bundle or none.
@@ -50,6 +52,7 @@ def export(
         task: for the signature, and for the samples whose outputs are recorded.
         out: the folder to write.
         facts: how it was made, as JSON values; "job", "task" and "reference" (in words) are shown to people.
+        smaller: such folders for smaller batches, by their size.
         record: runs the artifact, which may be possible on another machine only.
 
     Returns:
@@ -66,23 +69,24 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         staged = Path(folder) / "new"
-        _write(staged, made, artifact, task, record)
+        _write(staged, made, {ARTIFACT: artifact} | {made.smaller[size]: each for size, each in smaller.items()}, task)
+        record(staged)
+        (staged / README).write_text(readme.render(made), encoding="utf-8")
+        checksums.write(staged)
         if code:
             own.remember(staged)
         _replace(staged, out, Path(folder) / "old")
     return out
 
 
-def _write(staged: Path, made: Manifest, artifact: Path, task: PreparedTask, record: Recorder) -> None:
-    # The store's own notes (facts, checksums) are no part of the artifact; an engine never reads them.
-    shutil.copytree(artifact, staged / ARTIFACT, ignore=shutil.ignore_patterns(".*", "facts.json"))
+def _write(staged: Path, made: Manifest, artifacts: Mapping[str, Path], task: PreparedTask) -> None:
+    # The store's own notes (facts, checksums) are no part of an artifact; an engine never reads them.
+    for name, artifact in artifacts.items():
+        shutil.copytree(artifact, staged / name, ignore=shutil.ignore_patterns(".*", "facts.json"))
     (staged / EXPECTED).mkdir()
     for index, array in enumerate(_samples(task)):
         np.save(staged / EXPECTED / f"inputs_{index}.npy", array)
     manifest.write(made, staged)
-    record(staged)
-    (staged / README).write_text(readme.render(made), encoding="utf-8")
-    checksums.write(staged)
 
 
 def _manifest(config: Config, task: PreparedTask, facts: Mapping[str, Any]) -> Manifest:
@@ -98,6 +102,7 @@ def _manifest(config: Config, task: PreparedTask, facts: Mapping[str, Any]) -> M
         autoopt=metadata.version("autoopt"),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=to_json(facts),
+        smaller={size: f"{ARTIFACT}-{size}" for size in config.smaller},
         imports=to_json(task.manifest.imports) if engine.trusted_only else {},
     )
 

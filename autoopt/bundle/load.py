@@ -7,7 +7,7 @@ module, a compiled library). Such a bundle is opened only when the caller says t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -30,11 +30,12 @@ from autoopt.workers.engines.base import Engine, Session
 class Model:
     """An opened bundle: ``model(x)``. May be shared between threads; calls take turns."""
 
-    def __init__(self, manifest: Manifest, deployment: Deployment, session: Session) -> None:
+    def __init__(self, manifest: Manifest, deployment: Deployment, sessions: Mapping[int, Session]) -> None:
         self.manifest = manifest
         self.deployment = deployment
         """As it is served here: the bundle's, with the threads that were asked for."""
-        self._session = session
+        self._session = sessions[deployment.batch]
+        self._by_batch = dict(sorted(sessions.items()))
         self._turn = threading.Lock()
 
     @property
@@ -67,10 +68,15 @@ class Model:
         with self._turn:
             # The next call may overwrite what the engine has given.
             parts = [
-                tuple(np.array(output[:real]) for output in self._session(batch))
+                tuple(np.array(output[:real]) for output in self._call(batch, real))
                 for batch, real in batches(arrays, size)
             ]
         return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+
+    def _call(self, batch: tuple[np.ndarray, ...], real: int) -> tuple[np.ndarray, ...]:
+        """One inference; where only the first samples are real, by the smallest artifact that has room for them."""
+        size = next(size for size in self._by_batch if size >= real)
+        return self._by_batch[size](tuple(array[:size] for array in batch))
 
     def bare_call(self, batch: tuple[np.ndarray, ...]) -> Callable[[], object]:
         """One inference of exactly one batch, with nothing around it: for timing."""
@@ -83,7 +89,8 @@ class Model:
 
     def close(self) -> None:
         """Free what the engine holds."""
-        self._session.close()
+        for session in self._by_batch.values():
+            session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -125,8 +132,11 @@ def open_unchecked(folder: Path, *, threads: int | None = None, trust: bool = Fa
     if trust and read.imports:
         _enable(read)
     with _explained(read, folder):
-        session = engine.load(folder / ARTIFACT, deployment, read.signature)
-    return Model(read, deployment, session)
+        sessions = {deployment.batch: engine.load(folder / ARTIFACT, deployment, read.signature)}
+        for size, name in read.smaller.items():
+            small = replace(deployment, batch=int(size))
+            sessions[int(size)] = engine.load(folder / name, small, read.signature)
+    return Model(read, deployment, sessions)
 
 
 def _engine(read: Manifest, folder: Path) -> Engine:

@@ -35,6 +35,8 @@ class Manifest:
     created_at: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     """How it was made, as JSON values: the job, the task, the name of the reference, …"""
+    smaller: Mapping[str, str] = field(default_factory=dict)
+    """Folders of artifacts for smaller batches, by their size: what a batch that is not full is given to."""
     imports: Mapping[str, Any] = field(default_factory=dict)
     """Where the network's classes are defined, for engines whose artifact is a pickled module; used with trust only."""
     kind: str = _KIND

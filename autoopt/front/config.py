@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from autoopt.records import Candidate, Estimate, Measurement
 
@@ -18,6 +19,8 @@ class Config:
     """The store's key of the built artifact."""
     number: int
     """The candidate's place in the order of the search, from 0."""
+    smaller: Mapping[str, str] = field(default_factory=dict)
+    """Keys of the artifacts for smaller batches, by their size."""
 
     @property
     def judged(self) -> Measurement:

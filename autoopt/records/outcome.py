@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from autoopt.errors import FailureKind
@@ -35,6 +36,8 @@ class Measured:
     measurement: Measurement
     artifact_key: str
     """The store's key of the built artifact."""
+    smaller: Mapping[str, str] = field(default_factory=dict)
+    """Of a server with dynamic batching: those of the same network for smaller batches, by their size."""
     stages: tuple[StageRun, ...] = ()
 
 

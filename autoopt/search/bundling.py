@@ -30,12 +30,17 @@ class Exporter:
         Raises:
             BundleError: the store no longer has the artifact, or ``out`` cannot be replaced.
         """
-        artifact = self.store.get(config.artifact_key)
-        if artifact is None:
+        artifact = self._artifact(config, config.artifact_key)
+        smaller = {size: self._artifact(config, key) for size, key in config.smaller.items()}
+        facts = {"job": self.job, "task": self.task.name, "reference": self.reference_name}
+        return export(config, artifact, self.task, out, facts=facts, smaller=smaller, record=self.record)
+
+    def _artifact(self, config: Config, key: str) -> Path:
+        folder = self.store.get(key)
+        if folder is None:
             message = (
                 f"the store no longer has the artifact of {config.id}. Run the job again under another name: what the "
                 "store still has is not computed twice."
             )
             raise BundleError(message)
-        facts = {"job": self.job, "task": self.task.name, "reference": self.reference_name}
-        return export(config, artifact, self.task, out, facts=facts, record=self.record)
+        return folder

@@ -23,7 +23,9 @@ Row = tuple[int, Candidate, Outcome]
 def configs(rows: Sequence[Row], confirmed: dict[str, Measurement]) -> tuple[Config, ...]:
     """The measured candidates, each with its confirmation where there is one."""
     return tuple(
-        Config(candidate, outcome.measurement, confirmed.get(candidate.id), outcome.artifact_key, number)
+        Config(
+            candidate, outcome.measurement, confirmed.get(candidate.id), outcome.artifact_key, number, outcome.smaller
+        )
         for number, candidate, outcome in rows
         if isinstance(outcome, Measured)
     )

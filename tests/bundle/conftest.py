@@ -125,6 +125,18 @@ def make_artifact(parent: Path) -> Path:
 
 
 @pytest.fixture
+def small_artifact(tmp_path: Path) -> Path:
+    """The same network for batches of one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    model = linear_onnx()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, folder / "model.onnx")
+    return folder
+
+
+@pytest.fixture
 def config() -> Config:
     return config_of(SERVED)
 

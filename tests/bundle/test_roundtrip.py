@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -170,3 +171,25 @@ def test_verify_needs_numpy_and_the_engine_only(bundle: Path, tmp_path: Path) ->
 def test_a_moved_bundle_still_runs(bundle: Path, tmp_path: Path) -> None:
     moved = shutil.move(bundle, tmp_path / "elsewhere")
     assert load(moved)(np.zeros((1, 64), np.float32)).shape == (1, 10)  # type: ignore[union-attr]  # one output
+
+
+def test_a_batch_that_is_not_full_goes_to_the_smallest_artifact_that_has_room(
+    tmp_path: Path, config: Config, artifact: Path, small_artifact: Path, task: PreparedTask
+) -> None:
+    deployment = replace(config.candidate.deployment, batching="dynamic", max_wait_ms=1.0)
+    served = replace(config, candidate=replace(config.candidate, deployment=deployment), smaller={"1": "1" * 64})
+    bundle = export(served, artifact, task, tmp_path / "bundle", facts={}, smaller={"1": small_artifact})
+    assert {path.name for path in bundle.iterdir()} >= {"artifact", "artifact-1"}
+    x = np.asarray(task.arrays("validation").inputs[0])[: deployment.batch + 1]
+    called: list[int] = []
+    with load(bundle) as model:
+        for size, session in model._by_batch.items():
+
+            def noted(batch: tuple[np.ndarray, ...], session: Any = session) -> Any:
+                called.append(len(batch[0]))
+                return session(batch)
+
+            model._by_batch[size] = cast("Any", noted)
+        np.testing.assert_allclose(model(x), x @ weights(task), rtol=1e-4, atol=1e-4)
+        model._by_batch.clear()
+    assert called == [deployment.batch, 1]

@@ -116,7 +116,9 @@ def stages(number: int, *kinds: str) -> tuple[StageRun, ...]:
 
 def measured(number: int, candidate: Candidate, speedup: float, drop: float) -> Row:
     taken = measurement(candidate, "validation", speedup, drop, number)
-    return Row(number, candidate, Measured(taken, f"{number:064x}", stages(number, "technique", "build", "measure")))
+    return Row(
+        number, candidate, Measured(taken, f"{number:064x}", stages=stages(number, "technique", "build", "measure"))
+    )
 
 
 def known_rows() -> list[Row]:

@@ -248,6 +248,6 @@ def test_both_visits_of_a_candidate_are_in_its_outcome(start: Callable[..., Sear
     again = StageRun("probe", "none", "key", cached=True, started_at=9.0, seconds=0.0)
     trained = StageRun("technique", "recovery", "other", cached=False, started_at=9.0, seconds=30.0)
     measured = outcome(candidate, 0.9, 0.2)
-    search.conductor.tell(number, Measured(measured.measurement, measured.artifact_key, (again, trained)))
+    search.conductor.tell(number, Measured(measured.measurement, measured.artifact_key, stages=(again, trained)))
     (told,) = [row for row in search.told if row[0] == number]
     assert told[2].stages == (PROBED, trained)

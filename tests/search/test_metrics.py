@@ -95,7 +95,7 @@ def test_every_outcome_counts_once(
 ) -> None:
     candidate = Candidate((), Deployment("x", hardware="cuda"))
     measured = outcome(candidate, 0.9, 1.0)
-    ended = Measured(measured.measurement, measured.artifact_key, (BUILD, FOUND))
+    ended = Measured(measured.measurement, measured.artifact_key, stages=(BUILD, FOUND))
     feed = StageFeed(job)
     feed.skip([(0, candidate, ended)])
     feed.told([(0, candidate, ended)])

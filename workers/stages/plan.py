@@ -60,6 +60,8 @@ class Serving:
     """The last one builds the artifact."""
     measuring: tuple[Stage, ...]
     """The last one measures; before it, what may run while another config is timed."""
+    smaller: Mapping[str, str] = field(default_factory=dict)
+    """The keys of the artifacts for smaller batches, by their size."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -220,10 +222,10 @@ def _serving(
     build = _build_stage(engine, served, deployment, setup, role)
     ahead = _predicted_ahead(split, build, candidate, setup, samples)
     smaller = _smaller(candidate, network, setup) if kind == "measure" else {}
-    built = _Built(build.key, {size: each.artifact_key for size, each in smaller.items()})
+    built = _Built(build.key, {str(size): each.artifact_key for size, each in smaller.items()})
     measure = _measure_stage(kind, split, built, network, candidate, setup, samples, ahead)
     also = [stage for each in smaller.values() for stage in each.building]
-    return Serving((*also, *stages, build), (*ahead, measure))
+    return Serving((*also, *stages, build), (*ahead, measure), built.smaller)
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class _Built:
     """The artifact's key, and those of the smaller batches by their size."""
 
     key: str
-    smaller: Mapping[int, str] = field(default_factory=dict)
+    smaller: Mapping[str, str] = field(default_factory=dict)
 
 
 def _smaller(candidate: Candidate, network: Network, setup: Setup) -> dict[int, Serving]:

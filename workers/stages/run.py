@@ -181,7 +181,7 @@ def _measure_request(work: Work) -> dict[str, Any]:
     params = work.params
     parents = list(work.parents)
     task, artifact = parents[0], parents[1]
-    sizes = [str(size) for size in params["smaller"]]
+    sizes = params["smaller"]
     smaller = dict(zip(sizes, map(str, parents[len(parents) - len(sizes) :]), strict=True))
     del parents[len(parents) - len(sizes) :]
     predicted = parents.pop() / OUTPUTS if params["predicted"] else None
