@@ -48,6 +48,10 @@ class Effective:
     precision: str
     threads: int
     details: Mapping[str, str] = field(default_factory=dict)
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    """Compute nodes (convolutions, matrix products, recurrent cells) by the precision that they execute in; empty where unknown."""
+    time: Mapping[str, float] = field(default_factory=dict)
+    """What share of the compute nodes' time each precision has; empty where the runtime does not tell."""
 
 
 @dataclass(frozen=True)

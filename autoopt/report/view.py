@@ -164,6 +164,11 @@ def _config_facts(config: Config) -> tuple[tuple[str, str], ...]:
 
 def _ran(effective: Effective) -> str:
     details = [f"{name} {value}" for name, value in effective.details.items()]
+    if effective.time:
+        shares = sorted(effective.time.items(), key=lambda pair: -pair[1])
+        details.append(
+            "of the compute nodes' time " + ", ".join(f"{100 * share:.0f} % {name}" for name, share in shares)
+        )
     threads = f"{effective.threads} thread{'s' if effective.threads > 1 else ''}"
     return ", ".join(
         [f"version {effective.engine_version}", effective.hardware, effective.precision, threads, *details]

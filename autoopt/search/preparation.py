@@ -72,6 +72,8 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         p99_ms=space.p99_ms,
         seed=spec.seed,
         rungs=space.rungs,
+        executed_nodes=space.executed_nodes,
+        executed_time=space.executed_time,
         stage_timeout_s=space.stage_timeout_s,
         memory_bytes=_bytes(space.stage_memory_gb),
         disk_bytes=_bytes(space.stage_disk_gb),

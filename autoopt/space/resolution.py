@@ -75,6 +75,8 @@ def resolve(
         p99_ms=file.p99_ms if file.scenario == "server" else None,
         cores=facts.cores,
         max_drop_of_interest=file.limits.max_drop_of_interest,
+        executed_nodes=file.limits.executed_nodes,
+        executed_time=file.limits.executed_time,
         stage_timeout_s=file.limits.stage_timeout_s,
         stage_memory_gb=file.limits.stage_memory_gb,
         stage_disk_gb=file.limits.stage_disk_gb,

@@ -112,6 +112,8 @@ class Space:
     cores: int = 1
     """Of the lane: threads × instances is never more."""
     max_drop_of_interest: float = 0.05
+    executed_nodes: float = 0.5
+    executed_time: float = 0.1
     stage_timeout_s: float = 900.0
     stage_memory_gb: float | None = None
     stage_disk_gb: float | None = None

@@ -177,6 +177,10 @@ class LimitsSection(_Section):
 
     max_drop_of_interest: Annotated[float, Field(gt=0)] = 0.05
     """In the metric's unit: configs that lose more than this are not searched for."""
+    executed_nodes: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of compute nodes that must really execute in a candidate's precision; it has fallen back where there are fewer."""
+    executed_time: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The same for those nodes' share of the time, where the runtime tells it."""
     stage_timeout_s: Annotated[float, Field(gt=0)] = 900.0
     """A stage (a training, a build, a measurement) that takes longer is stopped, and its candidate fails."""
     stage_memory_gb: Annotated[float, Field(gt=0)] | None = None

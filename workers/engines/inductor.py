@@ -125,10 +125,12 @@ class InductorSession(Session):
         import torch
 
         sources = _sources(self._package)
-        precision, words = precision_by_share(weight_types(sources))
+        weights = weight_types(sources)
+        precision, words = precision_by_share(weights)
         loops = {int(count) for count in _LOOP_THREADS.findall(sources)}
         threads = torch.get_num_threads()
         return Effective(
+            nodes=weights,
             engine_version=str(torch.__version__),
             hardware="cpu",
             precision=precision,

@@ -33,6 +33,7 @@ _LEVELS = {
 # Below "extended", QuantizeLinear … DequantizeLinear are computed as they stand, around operators in FP32.
 _LEVELS_WITH_INT8 = ("default", "extended")
 _ERRORS_ONLY = 3
+_PROFILED_RUNS = 4
 
 
 class OnnxRuntime(Engine):
@@ -123,6 +124,8 @@ class OnnxRuntimeSession(Session):
         precision, words = precision_by_share(profile.precisions)
         options = self._session.get_session_options()
         return Effective(
+            nodes=profile.precisions,
+            time=profile.time,
             engine_version=str(onnxruntime.__version__),
             hardware="cpu" if profile.providers == ("CPUExecutionProvider",) else ", ".join(profile.providers),
             precision=precision,
@@ -194,8 +197,9 @@ def _profile(path: Path, deployment: Deployment, feed: dict[str, Any]) -> tuple[
         before = _thread_count()
         session = _open(path, deployment, Path(folder) / "profile")
         started = _thread_count() - before
-        session.run(None, feed)
-        profile = read_profile(Path(session.end_profiling()))
+        for _ in range(_PROFILED_RUNS):
+            session.run(None, feed)
+        profile = read_profile(Path(session.end_profiling()), _PROFILED_RUNS)
     return profile, started + 1 if before else deployment.threads
 
 

@@ -44,22 +44,38 @@ _FLOAT_TYPES = {"float16": "fp16", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class Profile:
-    """One run of a session."""
+    """What a run of a session does."""
 
     precisions: dict[str, int]
     """Compute nodes (convolutions, matrix products, recurrent cells) by the precision they executed in."""
+    time: dict[str, float]
+    """The share of the compute nodes' time that each precision has."""
     nodes: int
     """Kernels that ran."""
     providers: tuple[str, ...]
     """The execution providers that ran them."""
 
 
-def read_profile(path: Path) -> Profile:
-    """Read the JSON file that `InferenceSession.end_profiling` names."""
+def read_profile(path: Path, runs: int) -> Profile:
+    """Read the JSON file that `InferenceSession.end_profiling` names.
+
+    Args:
+        path: the file.
+        runs: how often the session ran; the first time does not count where there are more, for its caches were cold.
+    """
     events = json.loads(path.read_text())
-    kernels = [event["args"] for event in events if _is_kernel(event)]
-    precisions = Counter(name for name in map(_precision, kernels) if name is not None)
-    return Profile(dict(precisions), len(kernels), tuple(sorted({kernel["provider"] for kernel in kernels})))
+    kernels = sorted((event for event in events if _is_kernel(event)), key=lambda event: event["ts"])
+    each = len(kernels) // runs
+    last = [event["args"] for event in kernels[-each:]] if each else []
+    precisions = Counter(name for name in map(_precision, last) if name is not None)
+    spent: Counter[str] = Counter()
+    for event in kernels[each if runs > 1 else 0 :]:
+        name = _precision(event["args"])
+        if name is not None:
+            spent[name] += event["dur"]
+    total = spent.total()
+    time = {name: duration / total for name, duration in spent.items()} if total else {}
+    return Profile(dict(precisions), time, len(last), tuple(sorted({kernel["provider"] for kernel in last})))
 
 
 def _is_kernel(event: Mapping[str, Any]) -> bool:

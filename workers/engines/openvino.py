@@ -7,6 +7,7 @@ a dict, a shared tensor set on each call, `start_async`), this one is the quicke
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import openvino
 
 FILE = "model.xml"
+_COUNTED_RUNS = 4
 # The precision that floating-point operators may use; quantized ones run in INT8 whatever the hint says.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
@@ -85,7 +87,7 @@ class OpenVino(Engine):
     def load(self, path: Path, deployment: Deployment, signature: Signature) -> OpenVinoSession:
         """Open an artifact."""
         require_offered(self.offer(), deployment)
-        return OpenVinoSession(_compile(path, deployment), signature)
+        return OpenVinoSession(path, deployment, signature)
 
 
 class _Request:
@@ -108,10 +110,12 @@ class _Request:
 class OpenVinoSession(Session):
     """A compiled network with a request for each stream."""
 
-    def __init__(self, compiled: openvino.CompiledModel, signature: Signature) -> None:
-        self._compiled = compiled
-        names = tuple(spec.name for spec in signature.tensors)
-        self._requests = tuple(_Request(compiled, names) for _ in range(int(compiled.get_property("NUM_STREAMS"))))
+    def __init__(self, path: Path, deployment: Deployment, signature: Signature) -> None:
+        self._path, self._deployment = path, deployment
+        self._compiled = _compile(path, deployment)
+        self._names = tuple(spec.name for spec in signature.tensors)
+        streams = int(self._compiled.get_property("NUM_STREAMS"))
+        self._requests = tuple(_Request(self._compiled, self._names) for _ in range(streams))
         self._first = self._requests[0]
 
     def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -141,9 +145,12 @@ class OpenVinoSession(Session):
         """Read from the compiled network: its properties, and the type that each node executes in."""
         import openvino
 
-        precision, words = precision_by_share(_executed(self._compiled))
+        nodes = _executed(self._compiled)
+        precision, words = precision_by_share(nodes)
         devices = self._compiled.get_property("EXECUTION_DEVICES")
         return Effective(
+            nodes=nodes,
+            time=self._time_by_precision() if set(nodes) - {"fp32"} else {},
             engine_version=str(openvino.__version__),
             hardware=", ".join(devices).lower(),
             precision=precision,
@@ -157,8 +164,27 @@ class OpenVinoSession(Session):
             },
         )
 
+    def _time_by_precision(self) -> dict[str, float]:
+        """The compute nodes' share of time by the precision of the kernel that ran, from a twin that counts."""
+        twin = _Request(_compile(self._path, self._deployment, PERF_COUNT=True), self._names)
+        spent: Counter[str] = Counter()
+        for run in range(_COUNTED_RUNS):
+            twin.inputs.fill(tuple(self._first.request.get_tensor(name).data for name in self._names))
+            twin.request.infer()
+            for node in twin.request.profiling_info if run else ():  # the first one is cold
+                if node.node_type.startswith(tuple(_COMPUTE)):
+                    spent[_kernel_precision(node.exec_type)] += node.real_time.total_seconds()
+        total = spent.total()
+        return {name: seconds / total for name, seconds in spent.items()} if total else {}
 
-def _compile(path: Path, deployment: Deployment) -> openvino.CompiledModel:
+
+def _kernel_precision(kernel: str) -> str:
+    """``brgconv_avx512_I8`` is int8."""
+    name = kernel.rpartition("_")[2].lower()
+    return _PRECISIONS.get(name, name)
+
+
+def _compile(path: Path, deployment: Deployment, **more: Any) -> openvino.CompiledModel:
     import openvino
 
     sparse_rate = OpenVino.option(deployment, "sparse_rate")
@@ -173,6 +199,7 @@ def _compile(path: Path, deployment: Deployment) -> openvino.CompiledModel:
         "INFERENCE_PRECISION_HINT": _HINTS[deployment.precision],
         # The measuring process is pinned from outside; OpenVINO would choose cores of its own.
         "ENABLE_CPU_PINNING": False,
+        **more,
     }
     with refusing("OpenVINO cannot compile the network"):
         return openvino.Core().compile_model(path / FILE, "CPU", settings)

@@ -119,6 +119,7 @@ class PyTorchSession(Session):
             counts = executed_types(lambda: self._outputs(self._inputs.last()))
         precision, words = precision_by_share(counts)
         return Effective(
+            nodes=counts,
             engine_version=str(torch.__version__),
             hardware="cpu",
             precision=precision,

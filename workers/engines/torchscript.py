@@ -120,6 +120,7 @@ class TorchScriptSession(Session):
         kinds = Counter(node.kind() for node in self._program.graph.nodes())
         onednn = sum(count for kind, count in kinds.items() if "mkldnn" in kind) + _fused_by_onednn(self._program)
         return Effective(
+            nodes=self._weights,
             engine_version=str(torch.__version__),
             hardware="cpu",
             precision=precision,

@@ -53,6 +53,16 @@ class TimingSettings:
 
 
 @dataclass(frozen=True)
+class Executed:
+    """How much of a network must execute in the precision that was asked for; with less, it has fallen back."""
+
+    nodes: float = 0.5
+    """Of the compute nodes. Quantizers leave the last layer in FP32, which is half of the nodes of the smallest networks."""
+    time: float = 0.1
+    """Of the compute nodes' time, where the runtime tells it: what executes in INT8 is quick, and what does not is slow."""
+
+
+@dataclass(frozen=True)
 class MeasureRequest:
     """One measurement, or a probe (timing only)."""
 
@@ -77,6 +87,7 @@ class MeasureRequest:
     settings: TimingSettings = field(default_factory=TimingSettings)
     p99_ms: float | None = None
     """A server's bound."""
+    executed: Executed = field(default_factory=Executed)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Deployment, Effective
+from autoopt.workers.measure.records import Executed
 
 # What an engine may report for a precision that was asked.
 _ALSO = {"int8_dynamic": ("int8",)}
@@ -34,22 +35,41 @@ def cores_for(deployment: Deployment, cores: tuple[int, ...]) -> tuple[int, ...]
     return cores[: deployment.cores]
 
 
-def require_as_asked(effective: Effective, deployment: Deployment) -> None:
+def require_as_asked(effective: Effective, deployment: Deployment, executed: Executed) -> None:
     """Compare what really ran with what was asked.
 
     Raises:
         StageError: NOT_AS_ASKED, naming every difference.
     """
-    pairs = (
-        ("hardware", effective.hardware, (deployment.hardware,)),
-        ("precision", effective.precision, (deployment.precision, *_ALSO.get(deployment.precision, ()))),
-        ("threads", effective.threads, (deployment.threads,)),
-    )
-    wrong = [f"{name} {ran} instead of {asked[0]}" for name, ran, asked in pairs if ran not in asked]
+    wrong = [
+        f"{name} {ran} instead of {asked}"
+        for name, ran, asked in (
+            ("hardware", effective.hardware, deployment.hardware),
+            ("threads", effective.threads, deployment.threads),
+        )
+        if ran != asked
+    ]
+    wrong += _wrong_precision(effective, deployment, executed)
     if wrong:
         details = ", ".join(f"{name}: {value}" for name, value in effective.details.items())
         message = f"{deployment.engine} ran {', '.join(wrong)}" + (f" ({details})" if details else "")
         raise StageError(FailureKind.NOT_AS_ASKED, message)
+
+
+def _wrong_precision(effective: Effective, deployment: Deployment, executed: Executed) -> list[str]:
+    """By the nodes that execute it and the time that these take, as far as the runtime tells; else by what it calls itself."""
+    asked = deployment.precision
+    names = (asked, *_ALSO.get(asked, ()))
+    if not effective.nodes:
+        return [] if effective.precision in names else [f"precision {effective.precision} instead of {asked}"]
+    total, mine = sum(effective.nodes.values()), sum(effective.nodes.get(name, 0) for name in names)
+    wrong = []
+    if mine < executed.nodes * total:
+        wrong.append(f"{mine} of {total} compute nodes in {asked} (at least {executed.nodes:.0%} are to be)")
+    time = sum(effective.time.get(name, 0.0) for name in names)
+    if effective.time and time < executed.time:
+        wrong.append(f"{time:.0%} of their time in {asked} (at least {executed.time:.0%} is to be)")
+    return wrong
 
 
 def require_threads(thread_ns: tuple[int, ...], deployment: Deployment) -> None:

@@ -175,7 +175,7 @@ def _time(asked: MeasureRequest, loaded: Loaded, artifact: Server, reference: Se
         for thread_ns in server.thread_ns():
             resources.require_threads(thread_ns, side.deployment)
     effective = artifact.effective()
-    resources.require_as_asked(effective, asked.artifact.deployment)
+    resources.require_as_asked(effective, asked.artifact.deployment, asked.executed)
     return _Timed(loaded, pairs, added_bytes, effective)
 
 

@@ -369,6 +369,7 @@ def _measure_stage(
             "predicted": bool(ahead),
             "smaller": list(built.smaller),
             "p99_ms": setup.p99_ms,
+            "executed": {"nodes": setup.executed_nodes, "time": setup.executed_time},
         },
         parents=(
             *parents,

@@ -213,6 +213,7 @@ def _measure_request(work: Work) -> dict[str, Any]:
         "own_outputs": None if predicted is None else str(predicted),
         "settings": {**params["settings"], "cores": list(work.cores), "beside": list(work.beside)},
         "p99_ms": params["p99_ms"],
+        "executed": params["executed"],
     }
 
 

@@ -29,6 +29,9 @@ class Setup:
     seed: int = 0
     rungs: tuple[float, ...] = ()
     """Recovery is done in these steps, in epochs, cumulative; after each the candidate may be eliminated."""
+    executed_nodes: float = 0.5
+    """The share of compute nodes that must run in the precision of a candidate, and that of their time (where it is known)."""
+    executed_time: float = 0.1
     stage_timeout_s: float = 900.0
     memory_bytes: int | None = None
     """A stage's processes may use so much; None: four fifths of the node's."""

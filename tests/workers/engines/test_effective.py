@@ -145,3 +145,54 @@ def test_an_idle_session_of_two_threads_burns_no_processor_time(
     # ONNX Runtime left to itself spins on for about 0.036 s every time; the least of a few pauses is free of what else
     # a process does now and then (its threads' start, on a busy machine).
     assert float(done.stdout) < 0.01
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_the_time_that_each_precision_takes_is_told(workbench: Workbench, tmp_path: Path, name: str) -> None:
+    effective = _effective(workbench, tmp_path, Deployment(name, "int8"), Deployment(name, "int8"))
+    assert effective.nodes["int8"] >= 3
+    assert sum(effective.time.values()) == pytest.approx(1.0)
+    assert effective.time["int8"] > 0.1
+
+
+def test_onnxruntimes_threads_besides_those_for_nodes_side_by_side_help_within_nodes(
+    workbench: Workbench, tmp_path: Path
+) -> None:
+    asked = Deployment("onnxruntime", threads=4, options={"inter_op": 2})
+    assert _effective(workbench, tmp_path, asked, asked).threads == 4
+
+
+def test_streams_that_have_no_thread_are_refused(workbench: Workbench, tmp_path: Path) -> None:
+    asked = Deployment("openvino", threads=1, options={"streams": 2})
+    with pytest.raises(StageError, match="2 streams need as many threads"):
+        _effective(workbench, tmp_path, asked, asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "detail", "value"),
+    [
+        (Deployment("openvino", threads=2, options={"streams": 2, "hint": "throughput"}), "streams", "2"),
+        (Deployment("openvino", threads=2, options={"hint": "throughput"}), "hint", "throughput"),
+        (Deployment("onnxruntime", threads=2, options={"spinning": False}), "spinning", "0"),
+        (Deployment("pytorch", options={"onednn": False}), "oneDNN", "False"),
+        (Deployment("pytorch"), "oneDNN", "True"),
+    ],
+)
+def test_an_option_is_read_back(
+    workbench: Workbench, tmp_path: Path, asked: Deployment, detail: str, value: str
+) -> None:
+    assert _effective(workbench, tmp_path, asked, asked).details[detail] == value
+
+
+def test_onednn_fuses_in_torchscript_where_it_is_asked_to(workbench: Workbench, tmp_path: Path) -> None:
+    fused, plain = (Deployment("torchscript", fusion=fusion) for fusion in ("onednn_graph", "frozen"))
+    assert int(_effective(workbench, tmp_path, fused, fused).details["oneDNN nodes"]) > 0
+    assert int(_effective(workbench, tmp_path, plain, plain).details["oneDNN nodes"]) == 0
+
+
+def test_autocast_runs_convolutions_in_bf16_and_keeps_weights_in_fp32(
+    workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    asked = Deployment("pytorch", "bf16", options={"bf16": "autocast"})
+    assert _effective(workbench, tmp_path, asked, asked).precision == "bf16"
