@@ -9,7 +9,8 @@
     │   ├── BudgetError         the budget
     │   ├── JobError            no such job, or not in a state that allows this
     │   ├── ClusterError        a cluster that cannot be reached, started or used as it is
-    │   └── BundleError         a bundle that is damaged, not a bundle, or needs an engine that is not here
+    │   ├── BundleError         a bundle that is damaged, not a bundle, or needs an engine that is not here
+    │   └── EngineError         an engine that cannot be installed
     ├── StageError              a stage failed; becomes the candidate's outcome (its ``kind`` is a `FailureKind`)
     ├── StoreError              the store cannot be read or written (disk full, no rights); the job stops and can be resumed
     └── StudyError              the study's database cannot be used; a job that runs stops and can be resumed
@@ -52,6 +53,10 @@ class ClusterError(UserError):
 
 class BundleError(UserError):
     """The folder is not a bundle, is damaged, or needs an engine that is not installed here."""
+
+
+class EngineError(UserError):
+    """An engine cannot be installed."""
 
 
 class StoreError(AutooptError):

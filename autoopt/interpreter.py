@@ -9,14 +9,14 @@ from pathlib import Path
 import autoopt
 
 
-def command(function: str, *arguments: str) -> list[str]:
-    """The command line that calls ``module:function`` with the list of arguments.
+def command(function: str, *arguments: str, python: str | None = None) -> list[str]:
+    """The command line that calls ``module:function`` with the list of arguments, in this interpreter or in another one.
 
     ``-P``: whoever stands in a foreign folder (a bundle that was sent to him) must not import what lies there.
     """
     module, _, name = function.partition(":")
     program = f"import sys; from {module} import {name}; {name}(sys.argv[1:])"
-    return [sys.executable, "-P", "-c", program, *arguments]
+    return [python or sys.executable, "-P", "-c", program, *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from autoopt.bundle import checksums, fresh, manifest, own, readme
 from autoopt.bundle.manifest import ARTIFACT, EXPECTED, MANIFEST, README, Manifest
+from autoopt.engine_environments import version
 from autoopt.errors import BundleError
 from autoopt.records import to_json
 from autoopt.workers.engines import engine as engine_named
@@ -98,7 +99,7 @@ def _manifest(config: Config, task: PreparedTask, facts: Mapping[str, Any]) -> M
         metric=task.metric_name,
         validation=config.validation,
         test=config.test,
-        packages={name: measured_with.get(name) or metadata.version(name) for name in engine.packages},
+        packages={name: measured_with.get(name) or version(name, engine.name) or "absent" for name in engine.packages},
         autoopt=metadata.version("autoopt"),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=to_json(facts),

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import interpreter
+from autoopt import engine_environments, interpreter
+from autoopt.bundle import manifest
 from autoopt.bundle.compare import Comparison, compare
 from autoopt.bundle.load import Model, open_unchecked
 from autoopt.bundle.manifest import EXPECTED
@@ -59,7 +60,9 @@ def examine(bundle: Path, *, trust: bool, limit_s: float = LIMIT_S) -> Examinati
 def _in_fresh_process(what: str, bundle: Path, *, trust: bool, limit_s: float) -> Any:
     with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
         answer = Path(folder) / "answer.json"
-        command = interpreter.command(_FUNCTION, what, str(bundle.absolute()), str(answer))
+        foreign = engine_environments.find(manifest.read(bundle).deployment.engine)
+        python = None if foreign is None else str(foreign.python)
+        command = interpreter.command(_FUNCTION, what, str(bundle.absolute()), str(answer), python=python)
         try:
             done = subprocess.run(
                 [*command, "--trust"] if trust else command,
@@ -69,7 +72,7 @@ def _in_fresh_process(what: str, bundle: Path, *, trust: bool, limit_s: float) -
                 errors="replace",
                 timeout=limit_s,
                 check=False,
-                env=interpreter.environment(),
+                env=interpreter.environment() if foreign is None else foreign.environment(),
             )
         except subprocess.TimeoutExpired:
             message = f"the bundle {bundle} did not answer within {limit_s:g} s; its engine hangs here"

@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Declare the commands."""
     spaces = commands.add_parser("spaces", help="list the search spaces that come with autoopt")
-    engines = commands.add_parser("engines", help="list the engines: what they offer here, or why nothing")
+    engines = commands.add_parser(
+        "engines", help="list the engines: what they offer here, or why nothing; install them"
+    )
     for parser, function in ((spaces, _spaces), (engines, _engines)):
         parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.set_defaults(run=function)
+    also = engines.add_subparsers(metavar="COMMAND")
+    install = also.add_parser("install", help="make Python environments of their own for engines, beside this one")
+    remove = also.add_parser("remove", help="remove such environments")
+    for parser, function in ((install, _install), (remove, _remove)):
+        parser.add_argument("engines", nargs="+", metavar="ENGINE", help="its name")
         parser.set_defaults(run=function)
 
 
@@ -59,6 +67,29 @@ def _engines(given: argparse.Namespace) -> int:
     else:
         rows = [(name, offer.version or "-", _offered(offer)) for name, offer in found.items()]
         print_table(("engine", "version", "here"), rows)
+    return 0
+
+
+def _install(given: argparse.Namespace) -> int:
+    from autoopt.engine_environments import install, requirements
+    from autoopt.workers.engines import offers
+
+    for name in given.engines:
+        requirements(name)  # a misspelt one is told before another is made
+    for name in given.engines:
+        install(name)
+    found = offers()
+    for name in given.engines:
+        if name in found:
+            print(f"{name}: {_offered(found[name])}")
+    return 0
+
+
+def _remove(given: argparse.Namespace) -> int:
+    from autoopt.engine_environments import remove
+
+    for name in given.engines:
+        print(f"{name}: its environment is removed" if remove(name) else f"{name}: it has no environment of its own")
     return 0
 
 

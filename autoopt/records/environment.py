@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
+
+from autoopt.engine_environments import version
 
 # Flags that decide which kernels run: two machines that differ in one of them give other latencies.
 _KERNEL_FLAGS = (
@@ -23,7 +24,20 @@ _KERNEL_FLAGS = (
     "bf16",
     "sve",
 )
-_PACKAGES = ("autoopt", "numpy", "torch", "onnxruntime", "openvino", "nncf", "ray", "optuna")
+_PACKAGES = (
+    "autoopt",
+    "numpy",
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "apache-tvm",
+    "ai-edge-litert",
+    "jaxlib",
+    "tensorrt",
+    "ray",
+    "optuna",
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +98,5 @@ def _cpu_facts() -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {package: version(package) for package in _PACKAGES}
+    return {package: number for package, number in found.items() if number is not None}

@@ -6,9 +6,13 @@ Importing this module imports no runtime.
 
 from __future__ import annotations
 
+import json
+import subprocess
 from functools import cache
 from importlib import import_module, metadata
 
+from autoopt import engine_environments
+from autoopt.records import from_json
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.broken import broken
 from autoopt.workers.plugins import entry_points
@@ -16,6 +20,7 @@ from autoopt.workers.plugins import entry_points
 __all__ = ["Engine", "Offer", "Session", "Source", "engine", "engines", "offers"]
 
 ENTRY_POINTS = "autoopt.engines"
+_TELL_S, _TAIL = 120.0, 500
 
 _ENGINES = {
     "pytorch": "autoopt.workers.engines.pytorch:PyTorch",
@@ -57,8 +62,30 @@ def engine(name: str) -> Engine:
 
 
 def offers() -> dict[str, Offer]:
-    """What each engine offers on this machine. Imports the runtimes that are installed."""
-    return {name: each.offer() for name, each in engines().items()}
+    """What each engine offers on this machine. Imports the runtimes that are installed; one with an environment of its own is asked there."""
+    return {name: _asked_there(name) or each.offer() for name, each in engines().items()}
+
+
+def _asked_there(name: str) -> Offer | None:
+    """What an engine offers in its own environment; None where it has none."""
+    own = engine_environments.find(name)
+    if own is None:
+        return None
+    command = [str(own.python), "-P", "-m", "autoopt.workers.engines.tell", name]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TELL_S, check=False, env=own.environment()
+        )
+    except subprocess.TimeoutExpired:
+        return _broken_environment(name, f"it did not answer within {_TELL_S:g} s")
+    if done.returncode:
+        return _broken_environment(name, done.stderr.strip()[-_TAIL:])
+    return from_json(Offer, json.loads(done.stdout.splitlines()[-1]))
+
+
+def _broken_environment(name: str, why: str) -> Offer:
+    remedy = f"autoopt engines remove {name} && autoopt engines install {name}"
+    return Offer(name, reason=f"its own environment is broken: {why}", remedy=remedy)
 
 
 @cache

@@ -12,7 +12,7 @@ Conversions go one way, module → onnx → openvino, and fix the batch: engines
 """
 
 from autoopt.workers.formats.convert import convert, path
-from autoopt.workers.formats.files import FORMATS, load, save
+from autoopt.workers.formats.files import FORMATS, engine_of, load, packages_of, save
 from autoopt.workers.formats.modules import Positional, call_module, example_inputs, flat_tensors
 
 __all__ = [
@@ -20,9 +20,11 @@ __all__ = [
     "Positional",
     "call_module",
     "convert",
+    "engine_of",
     "example_inputs",
     "flat_tensors",
     "load",
+    "packages_of",
     "path",
     "save",
 ]

@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     from autoopt.records import Signature
 
 FORMATS = ("module", "onnx", "openvino")
+_ENGINES: dict[str, str] = {}
+_TOOLS = {"module": ("torch",), "onnx": ("torch", "onnx"), "openvino": ("torch", "onnx", "openvino")}
 MODULE_FILE = "module.pt"
 ONNX_FILE = "model.onnx"
 OPENVINO_FILE = "model.xml"
 
 # A protobuf cannot be larger than 2 GiB; some room is left for the graph itself.
 ONNX_SINGLE_FILE_BYTES = 2**31 - 2**24
+
+
+def packages_of(format: str) -> tuple[str, ...]:  # noqa: A002 (the glossary's word)
+    """The distributions that make a network of this format, the exporters before it included."""
+    return _TOOLS[format]
+
+
+def engine_of(format: str) -> str | None:  # noqa: A002 (the glossary's word)
+    """The engine that a format belongs to, with which its tools are installed; None for those that several take."""
+    return _ENGINES.get(format)
 
 
 def load(source: Source) -> Any:

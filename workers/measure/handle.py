@@ -5,14 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from autoopt import engine_environments
+from autoopt.engine_environments import EngineEnvironment
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Effective
 from autoopt.workers.engines import engine as engine_named
@@ -25,13 +28,48 @@ _LARGE_BATCH = 50
 _fork = multiprocessing.get_context("fork")
 
 
+class _Process(Protocol):
+    """What is wanted of a process."""
+
+    @property
+    def exitcode(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+    def join(self) -> None: ...
+
+
+class _Spawned:
+    """A process in an engine's own environment: another interpreter, so that nothing is inherited but descriptors."""
+
+    def __init__(self, foreign: EngineEnvironment, pipe: Connection, serving: Serving) -> None:
+        queue = () if serving.queue is None else vars(serving.queue).values()
+        command = [str(foreign.python), "-P", "-m", "autoopt.workers.measure.foreign", str(pipe.fileno())]
+        self._process = subprocess.Popen(
+            [*command, str(os.getpid())], pass_fds=(pipe.fileno(), *queue), env=foreign.environment()
+        )
+
+    @property
+    def exitcode(self) -> int | None:
+        """As `multiprocessing` has it: the signal's number, negative."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """At once."""
+        self._process.kill()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._process.wait()
+
+
 @dataclass(frozen=True)
 class _Instance:
     """A process that serves an artifact. Every method raises the StageError of what failed in it."""
 
     serving: Serving
     pipe: Connection
-    process: multiprocessing.process.BaseProcess
+    process: _Process
     is_reference: bool
 
     def predict(self, inputs: Inputs, *, freely: bool = False, smaller: int | None = None) -> np.ndarray:
@@ -167,8 +205,14 @@ def served(serving: Serving, *, is_reference: bool = False) -> Iterator[Server]:
 @contextmanager
 def _instance(serving: Serving, is_reference: bool) -> Iterator[_Instance]:  # noqa: FBT001 (a field)
     ours, theirs = _fork.Pipe()
-    process = _fork.Process(target=_serve, args=(serving, theirs, ours, os.getpid()), daemon=True)
-    process.start()
+    foreign = engine_environments.find(serving.artifact.engine)
+    process: _Process
+    if foreign is None:
+        process = _fork.Process(target=_serve, args=(serving, theirs, ours, os.getpid()), daemon=True)
+        process.start()
+    else:
+        process = _Spawned(foreign, theirs, serving)
+        ours.send(serving)
     theirs.close()
     try:
         yield _Instance(serving, ours, process, is_reference)

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from autoopt import engine_environments
+from autoopt.engine_environments import EngineEnvironment, own_path
 from autoopt.errors import FailureKind, StageError
 from autoopt.records.codec import to_json
 from autoopt.workers.process import system
@@ -57,6 +59,7 @@ class Parent:
 
     def __init__(self, preload: Preload, meeting: _Meeting | None) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        _foreign(preload)  # before anything is opened
         with tempfile.TemporaryFile() if meeting is None else _log_in(meeting.folder, preload) as printed:
             self.control = self._own(preload, printed) if meeting is None else _meet(preload, meeting, printed)
             self._await_ready(printed)
@@ -108,8 +111,12 @@ def _start(
     preload: Preload, calls: socket.socket, printed: BinaryIO, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     # With one thread each, importing numerical libraries starts none, so that the parent can be forked.
+    foreign = _foreign(preload)
+    if foreign is not None:
+        environment = {**environment, "PYTHONPATH": foreign.environment()["PYTHONPATH"]}
     environment = {**environment, **QUIET, **dict.fromkeys(THREAD_VARIABLES, "1")}
-    command = [sys.executable, "-P", "-m", "autoopt.workers.process.zygote", json.dumps(to_json(preload))]
+    python = sys.executable if foreign is None else str(foreign.python)
+    command = [python, "-P", "-m", "autoopt.workers.process.zygote", json.dumps(to_json(preload))]
     # A session of its own: Ctrl-C is for the caller, which decides what happens to its calls.
     return subprocess.Popen(
         command,
@@ -120,6 +127,21 @@ def _start(
         cwd="/",  # it may outlive the caller's
         start_new_session=True,
     )
+
+
+def _foreign(preload: Preload) -> EngineEnvironment | None:
+    """The environment of the engine in whose interpreter the calls run.
+
+    Raises:
+        StageError: it is not there any more.
+    """
+    if preload.engine is None:
+        return None
+    found = engine_environments.find(preload.engine)
+    if found is None:
+        message = f"the environment of {preload.engine} is gone; `autoopt engines install {preload.engine}` makes it"
+        raise StageError(FailureKind.UNSUPPORTED, message)
+    return found
 
 
 def _own_environment() -> dict[str, str]:
@@ -189,7 +211,9 @@ def _no_room(folder: Path, error: OSError) -> StageError:
 
 def _name_of(preload: Preload) -> str:
     """One that is kept must not serve when other packages have been installed since."""
-    packages = sorted(entry.name for entry in Path(sysconfig.get_path("purelib")).glob("*.dist-info"))
+    foreign = _foreign(preload)
+    folder = Path(sysconfig.get_path("purelib")) if foreign is None else foreign.packages
+    packages = sorted(entry.name for entry in folder.glob("*.dist-info"))
     return hashlib.sha256(json.dumps([to_json(preload), packages]).encode()).hexdigest()[:16]
 
 
@@ -232,7 +256,7 @@ def call(function: str, request: JSON, limits: Limits, preload: Preload, log: Pa
     with _temporary_folder() as temporary:
         watched = [*limits.folders, temporary]
         order = json.dumps(to_json(limits) | {"log": str(log.absolute()), "folders": watched}).encode()
-        asked = json.dumps(_request(function, request, limits, temporary)).encode()
+        asked = json.dumps(_request(function, request, limits, temporary, foreign=preload.engine is not None)).encode()
         try:
             return _try(asked, order, preload)
         except _NeverBegunError:
@@ -291,14 +315,14 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
         raise _no_room(folder or Path(tempfile.gettempdir()), error) from error
 
 
-def _request(function: str, request: JSON, limits: Limits, temporary: str) -> dict[str, JSON]:
+def _request(function: str, request: JSON, limits: Limits, temporary: str, *, foreign: bool) -> dict[str, JSON]:
     return {
         "function": function,
         "request": request,
         "limits": to_json(limits),
         "environment": {**os.environ, "TMPDIR": temporary},
         "folder": str(Path.cwd()),
-        "path": [str(Path(entry).absolute()) for entry in sys.path],
+        "path": own_path() if foreign else [str(Path(entry).absolute()) for entry in sys.path],
     }
 
 

@@ -43,3 +43,5 @@ class Preload:
     """Before it takes a call."""
     later: tuple[str, ...] = ()
     """In this order, one at a time, whenever it has nothing else to do."""
+    engine: str | None = None
+    """The engine in whose own Python environment all of this happens; None for the caller's."""

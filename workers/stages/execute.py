@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoopt import engine_environments
 from autoopt.errors import FailureKind, StageError, StoreError
 from autoopt.records import StageRun, to_json
 from autoopt.workers import process
+from autoopt.workers.engines import engine as engine_named
 from autoopt.workers.node import Cores, Node
 from autoopt.workers.process import Limits, Preload, system
 from autoopt.workers.stages.run import FACTS, Work, write_request
@@ -107,7 +109,7 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
         log = log_of(stage, logs)
         try:
             facts = process.call(
-                "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, PRELOAD[stage.role], log
+                "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, _preload(stage), log
             )
         except StageError as error:
             _remember(stage, error, store)
@@ -115,6 +117,13 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
         store.publish(stage.key, out)
     seconds = time.monotonic() - clock
     return Result(StageRun(stage.kind, stage.name, stage.key, False, started_at, seconds, socket.gethostname()), facts)  # noqa: FBT003
+
+
+def _preload(stage: Stage) -> Preload:
+    """The warmed parent's modules: in the engine's own environment where it has one."""
+    if stage.engine is None or engine_environments.find(stage.engine) is None:
+        return PRELOAD[stage.role]
+    return Preload(("numpy", *engine_named(stage.engine).preload), engine=stage.engine)
 
 
 def log_of(stage: Stage, logs: Path) -> Path:

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import metadata
 from typing import Any
 
+from autoopt import engine_environments
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Candidate, Deployment, to_json
 from autoopt.records.candidate import DYNAMIC, STATIC
@@ -273,6 +273,7 @@ def _technique_stage(
     role: Role,
     extra_parents: tuple[str, ...] = (),
 ) -> Stage:
+    tool = formats.engine_of(network.format)
     return Stage(
         kind="technique",
         name=technique.name,
@@ -280,11 +281,13 @@ def _technique_stage(
         parents=(setup.task_key, network.key, *extra_parents),
         role=role,
         timeout_s=setup.stage_timeout_s,
-        salt={"version": technique.version, "packages": versions(technique.packages)},
+        salt={"version": technique.version, "packages": versions(technique.packages, tool)},
+        engine=tool,
     )
 
 
 def _export_stage(target: str, network: Network, deployment: Deployment, setup: Setup, role: Role) -> Stage:
+    tool = formats.engine_of(target)
     return Stage(
         kind="export",
         name=target,
@@ -292,7 +295,8 @@ def _export_stage(target: str, network: Network, deployment: Deployment, setup: 
         parents=(setup.task_key, network.key),
         role=role,
         timeout_s=setup.stage_timeout_s,
-        salt={"packages": versions(("torch", "onnx", "openvino"))},
+        salt={"packages": versions(formats.packages_of(target), tool)},
+        engine=tool,
     )
 
 
@@ -308,8 +312,12 @@ def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup
         role=role,
         timeout_s=setup.stage_timeout_s,
         # Some engines compile for the instructions of the machine at hand.
-        salt={"packages": versions(engine.packages), "flags": setup.hardware_of(deployment).environment.flags},
+        salt={
+            "packages": versions(engine.packages, engine.name),
+            "flags": setup.hardware_of(deployment).environment.flags,
+        },
         kind_of_node=deployment.kind,
+        engine=engine.name,
     )
 
 
@@ -390,15 +398,10 @@ def _timing(kind: str, split: str) -> dict[str, float]:
     return SEARCH_TIMING if split == "validation" else {}
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """The installed version of each distribution; "absent" where there is none."""
-    return {package: _version(package) for package in packages}
-
-
 @cache
-def _version(package: str) -> str:
-    # Looked up in files each time, and a candidate's plan asks a hundred times.
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"
+def versions(packages: tuple[str, ...], engine: str | None = None) -> dict[str, str]:
+    """The version of each distribution, in the engine's own environment where it has one; "absent" where there is none.
+
+    Looked up in files, and a candidate's plan asks a hundred times.
+    """
+    return {package: engine_environments.version(package, engine) or "absent" for package in packages}

@@ -39,10 +39,12 @@ class Stage:
     """What else the result depends on: versions, the machine."""
     kind_of_node: str | None = None
     """The kind of node that it must run on; None where any will do."""
+    engine: str | None = None
+    """The engine in whose own Python environment it runs, where that has one."""
 
     @property
     def key(self) -> str:
-        """64 hexadecimal digits. Neither role nor time limit changes a result; what a kind of node changes is in the salt."""
+        """64 hexadecimal digits. Neither role nor time limit changes a result; what a node or an environment changes is in the salt."""
         return digest(
             {
                 "layout": LAYOUT,
