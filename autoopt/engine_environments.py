@@ -98,14 +98,18 @@ def requirements(engine: str) -> tuple[str, ...]:
     Raises:
         EngineError: autoopt has no such extra.
     """
-    declared = importlib.metadata.requires("autoopt") or []
-    pattern = re.compile(rf"extra\s*==\s*['\"]{re.escape(engine)}['\"]")
-    found = tuple(line.partition(";")[0].strip() for line in declared if pattern.search(line))
+    found = _declared(engine)
     if not found:
         extras = sorted(importlib.metadata.metadata("autoopt").get_all("Provides-Extra") or [])
         message = f"there is nothing to install for {engine!r}; autoopt's extras are {', '.join(extras)}"
         raise EngineError(message)
     return found
+
+
+def _declared(engine: str) -> tuple[str, ...]:
+    pattern = re.compile(rf"extra\s*==\s*['\"]{re.escape(engine)}['\"]")
+    declared = importlib.metadata.requires("autoopt") or []
+    return tuple(line.partition(";")[0].strip() for line in declared if pattern.search(line))
 
 
 def install(engine: str, say: Callable[[str], None] = print) -> EngineEnvironment:
@@ -139,6 +143,17 @@ def install(engine: str, say: Callable[[str], None] = print) -> EngineEnvironmen
     version.cache_clear()
     say(f"{engine} is installed in {folder}")
     return EngineEnvironment(engine, folder)
+
+
+def install_missing(engine: str, say: Callable[[str], None] = print) -> None:
+    """Give an engine an environment of its own where neither this one nor another has its packages.
+
+    Raises:
+        EngineError: its packages cannot be installed.
+    """
+    names = [re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0] for line in _declared(engine)]
+    if find(engine) is None and any(version(name, engine) is None for name in names):
+        install(engine, say)
 
 
 def remove(engine: str) -> bool:

@@ -49,6 +49,11 @@ def add(commands: Any) -> None:
         parser.add_argument(
             "--hardware", action="append", help="what to serve on, in place of the space's; may be repeated"
         )
+        parser.add_argument(
+            "--install-engines",
+            action="store_true",
+            help="install the space's missing engines, each in an environment of its own, where they are needed",
+        )
         parser.add_argument("--seed", type=int, default=0, help="of sampling and training (default: 0)")
     submit.add_argument("--code", help="on a cluster: the folder of the code that travels (default: the task's own)")
     submit.add_argument("--wait", action="store_true", help="on a cluster: wait for hardware that is not there")
@@ -115,6 +120,7 @@ def _asked(given: argparse.Namespace) -> dict[str, Any]:
             "p99_ms",
             "hardware",
             "seed",
+            "install_engines",
         )
     }
 

@@ -48,6 +48,7 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
     code: str | Path | None = None,
     hardware: Sequence[str] | None = None,
     wait: bool = False,
+    install_engines: bool = False,
     callbacks: Sequence[Any] = (),
     stopper: Any = None,
 ) -> Job:
@@ -75,6 +76,8 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
         code: on a cluster, the folder of the code that travels with the job; the task's own folder by default.
         hardware: names of hardware to serve on, in place of the space's.
         wait: on a cluster, whether to wait for hardware that is not there; the job is refused by default.
+        install_engines: whether engines of the space whose packages are missing are installed, each in an environment of its own,
+            on every node that needs them, once; they are left out by default.
         callbacks: Ray Tune's callbacks (TensorBoard, MLflow, W&B, …).
         stopper: one of Ray Tune's stoppers.
 
@@ -91,7 +94,7 @@ def submit(  # noqa: PLR0913 (the settings of a search, by keyword)
         "store": store,
         "study": where,
         "hardware": hardware,
-        "options": _options(lane_cores, wait=wait),
+        "options": _options(lane_cores, wait=wait, install_engines=install_engines),
     }
     if address is not None:
         from autoopt.jobs.sending import send
@@ -119,6 +122,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
     seed: int = 0,
     lane_cores: int | None = None,
     hardware: Sequence[str] | None = None,
+    install_engines: bool = False,
     callbacks: Sequence[Any] = (),
     stopper: Any = None,
     on_start: Callable[[Job], None] | None = None,
@@ -141,6 +145,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         seed: see `submit`.
         lane_cores: see `submit`.
         hardware: see `submit`.
+        install_engines: see `submit`.
         callbacks: see `submit`.
         stopper: see `submit`.
         on_start: told the job before it begins.
@@ -158,7 +163,7 @@ def search(  # noqa: PLR0913 (the settings of a search, by keyword)
         "store": store,
         "study": where,
         "hardware": hardware,
-        "options": _options(lane_cores),
+        "options": _options(lane_cores, install_engines=install_engines),
     }
     folder = new_folder(task, space, budget, name=name, results=results, asked=asked, import_task=False)
     if on_start is not None:
@@ -300,6 +305,6 @@ def _created_at(folder: JobFolder) -> str | None:
     return spec.created_at if spec.address is None else None
 
 
-def _options(lane_cores: int | None, *, wait: bool = False) -> dict[str, Any]:
-    given = {"lane_cores": lane_cores, "wait": wait or None}
+def _options(lane_cores: int | None, *, wait: bool = False, install_engines: bool = False) -> dict[str, Any]:
+    given = {"lane_cores": lane_cores, "wait": wait or None, "install_engines": install_engines or None}
     return {name: value for name, value in given.items() if value is not None}

@@ -28,7 +28,7 @@ from autoopt.search.cluster import Cluster, joined_cluster, local_cluster
 from autoopt.search.groundwork import Groundwork, Runner
 from autoopt.search.metrics import JobMetrics, StageFeed
 from autoopt.search.naming import stage_name, task_name
-from autoopt.search.preparation import Prepared, engines_here, prepare_job
+from autoopt.search.preparation import Prepared, engines_here, prepare_job, to_install
 from autoopt.search.publish import Publisher
 from autoopt.search.reserve import confirms_by_all
 from autoopt.space import parse_space
@@ -90,7 +90,9 @@ def _on_this_machine(
     node = Node(share_cores(spec.options.get("lane_cores")), meeting=str(meeting))
 
     def look() -> tuple[Mapping[str, Hardware], Mapping[str, Offer]]:
-        return {node.kind: node.hardware}, engines_here(folder.logs / "look_at_engines.log")
+        return {node.kind: node.hardware}, engines_here(
+            folder.logs / "look_at_engines.log", to_install(spec, space_file)
+        )
 
     def prepare() -> tuple[Prepared, Groundwork, StageFeed]:
         prepared = prepare_job(spec, folder, space_file, root, look)
@@ -186,7 +188,7 @@ def _seen(
     if not there:
         return None
     publisher.phase("preparing")
-    return look_at_nodes()
+    return look_at_nodes(to_install(spec, space_file))
 
 
 def _place(folder: JobFolder, prepared: Prepared, store: str, metrics: JobMetrics) -> Any:

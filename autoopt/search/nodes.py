@@ -20,7 +20,7 @@ from autoopt.space.schema import SpaceFile
 from autoopt.workers.engines.base import Offer
 from autoopt.workers.node import Hardware, Node
 
-LOOK_LIMIT_S = 180.0
+LOOK_LIMIT_S, INSTALL_LIMIT_S = 180.0, 1800.0
 _LOOK_AGAIN_S = 2.0
 
 
@@ -33,17 +33,20 @@ class Seen:
 
 
 @ray.remote(num_cpus=0, max_retries=2)  # type: ignore[untyped-decorator]  # Ray's
-def _look() -> tuple[Any, Any]:
+def _look(install: tuple[str, ...]) -> tuple[Any, Any]:
     from autoopt.search.preparation import engines_here
     from autoopt.search.remote import meet
 
     node = Node.here()
     meet(node, shared=True)
-    return to_json(node.hardware), to_json(engines_here())
+    return to_json(node.hardware), to_json(engines_here(install=install))
 
 
-def look_at_nodes() -> dict[str, Seen]:
+def look_at_nodes(install: tuple[str, ...] = ()) -> dict[str, Seen]:
     """Every kind of hardware that the cluster has.
+
+    Args:
+        install: engines to install first where they are missing.
 
     Raises:
         JobError: there is no lane, a node does not answer, or two nodes of the same kind differ.
@@ -53,12 +56,12 @@ def look_at_nodes() -> dict[str, Seen]:
         node["NodeID"]: _look.options(
             name=f"look at {node['NodeManagerAddress']}",
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote()
+        ).remote(install)
         for node in nodes
     }
     kinds: dict[str, list[Seen]] = defaultdict(list)
     for node in nodes:
-        seen = _answer(node, asked[node["NodeID"]])
+        seen = _answer(node, asked[node["NodeID"]], INSTALL_LIMIT_S if install else LOOK_LIMIT_S)
         if seen is not None:
             kinds[node["Labels"].get(KIND, "")].append(seen)
     if not kinds:
@@ -70,10 +73,10 @@ def look_at_nodes() -> dict[str, Seen]:
     return {kind: _the_same(kind, seen) for kind, seen in sorted(kinds.items())}
 
 
-def _answer(node: dict[str, Any], asked: Any) -> Seen | None:
+def _answer(node: dict[str, Any], asked: Any, limit_s: float) -> Seen | None:
     """None from a node that has died since, which Ray notices late."""
     try:
-        hardware, offers = ray.get(asked, timeout=LOOK_LIMIT_S)
+        hardware, offers = ray.get(asked, timeout=limit_s)
     except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError) as error:
         if not any(each["NodeID"] == node["NodeID"] and each["Alive"] for each in ray.nodes()):
             return None
@@ -99,7 +102,13 @@ def _the_same(kind: str, seen: list[Seen]) -> Seen:
                 "compared. Give them names of their own: `autoopt cluster up --hardware NAME`"
             )
             raise JobError(message)
-    return chosen
+    return Seen(chosen.hardware, {name: _everywhere(name, seen) for name in chosen.offers})
+
+
+def _everywhere(name: str, seen: list[Seen]) -> Offer:
+    """What an engine offers on all of them: the offer of one that has it only where every one has it."""
+    offers = [each.offers[name] for each in seen if name in each.offers]
+    return next((offer for offer in offers if not offer.available), offers[0])
 
 
 def _unlike_slots(one: Hardware, other: Hardware) -> list[str]:

@@ -5,7 +5,7 @@ User code and engines are imported in processes of their own, never in the contr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,6 +77,7 @@ def prepare_job(spec: JobSpec, folder: JobFolder, space_file: SpaceFile, store: 
         stage_timeout_s=space.stage_timeout_s,
         memory_bytes=_bytes(space.stage_memory_gb),
         disk_bytes=_bytes(space.stage_disk_gb),
+        install_engines=to_install(spec, space_file),
     )
     # For who reads the job's front, or writes its report again, later or beside it.
     write_json(folder.setup_path, {**to_json(setup), "excluded": to_json(space.excluded)})
@@ -106,10 +107,10 @@ def _lane_cores(file: SpaceFile, hardware: Mapping[str, Hardware]) -> int:
     return min(named_ or [each.lane for each in hardware.values()])
 
 
-def engines_here(log: Path | None = None) -> dict[str, Offer]:
-    """What every engine offers on this node, looked at in a process of its own."""
+def engines_here(log: Path | None = None, install: Iterable[str] = ()) -> dict[str, Offer]:
+    """What every engine offers on this node, looked at in a process of its own; what is to be installed and is not, is first."""
     with TemporaryDirectory(prefix="autoopt-") as scratch:
-        found = _call("look_at_engines", {}, log or Path(scratch, "engines.log"))
+        found = _call("look_at_engines", {"install": list(install)}, log or Path(scratch, "engines.log"))
     return {name: from_json(Offer, data) for name, data in found.items()}
 
 
@@ -149,9 +150,14 @@ def prepare_task(request: dict[str, Any]) -> dict[str, Any]:
     return {"folder": str(prepared.folder)}
 
 
-def look_at_engines(request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 (the process's convention)
+def look_at_engines(request: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own: what every engine offers here."""
-    from autoopt.workers.engines import offers
+    from autoopt.workers.engines import install_missing, offers
 
-    found: dict[str, Any] = to_json(offers())
+    found: dict[str, Any] = to_json(install_missing(offers(), request["install"]))
     return found
+
+
+def to_install(spec: JobSpec, file: SpaceFile) -> tuple[str, ...]:
+    """The engines that the job may install where they are missing."""
+    return tuple(file.deployment.engine) if spec.options.get("install_engines") else ()

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from importlib import import_module, metadata
 
 from autoopt import engine_environments
+from autoopt.errors import EngineError
 from autoopt.records import from_json
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.broken import broken
@@ -64,6 +67,21 @@ def engine(name: str) -> Engine:
 def offers() -> dict[str, Offer]:
     """What each engine offers on this machine. Imports the runtimes that are installed; one with an environment of its own is asked there."""
     return {name: _asked_there(name) or each.offer() for name, each in engines().items()}
+
+
+def install_missing(found: dict[str, Offer], names: Iterable[str]) -> dict[str, Offer]:
+    """The offers after those of the named engines have been installed that only lack their packages; why not, where that fails."""
+    for name in names:
+        offer = found.get(name)
+        if offer is None or offer.available or f"autoopt[{name}]" not in (offer.remedy or ""):
+            continue
+        try:
+            engine_environments.install(name)
+        except EngineError as error:
+            found[name] = replace(offer, reason=f"{offer.reason}; {error}")
+        else:
+            found[name] = _asked_there(name) or offer
+    return found
 
 
 def _asked_there(name: str) -> Offer | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from autoopt import engine_environments
-from autoopt.errors import FailureKind, StageError, StoreError
+from autoopt.errors import EngineError, FailureKind, StageError, StoreError
 from autoopt.records import StageRun, to_json
 from autoopt.workers import process
 from autoopt.workers.engines import engine as engine_named
@@ -108,8 +108,9 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
         )
         log = log_of(stage, logs)
         try:
+            preload = _preload(stage, setup)
             facts = process.call(
-                "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, _preload(stage), log
+                "autoopt.workers.stages.run:run", write_request(stage.kind, work), limits, preload, log
             )
         except StageError as error:
             _remember(stage, error, store)
@@ -119,9 +120,20 @@ def execute(stage: Stage, setup: Setup, store: Store, logs: Path, node: Node) ->
     return Result(StageRun(stage.kind, stage.name, stage.key, False, started_at, seconds, socket.gethostname()), facts)  # noqa: FBT003
 
 
-def _preload(stage: Stage) -> Preload:
-    """The warmed parent's modules: in the engine's own environment where it has one."""
-    if stage.engine is None or engine_environments.find(stage.engine) is None:
+def _preload(stage: Stage, setup: Setup) -> Preload:
+    """The warmed parent's modules: in the engine's own environment where it has one.
+
+    Raises:
+        StageError: INTERRUPTED where it has to be installed first, and cannot be.
+    """
+    if stage.engine is None:
+        return PRELOAD[stage.role]
+    if stage.engine in setup.install_engines:
+        try:
+            engine_environments.install_missing(stage.engine, logger.info)
+        except EngineError as error:
+            raise StageError(FailureKind.INTERRUPTED, str(error)) from error
+    if engine_environments.find(stage.engine) is None:
         return PRELOAD[stage.role]
     return Preload(("numpy", *engine_named(stage.engine).preload), engine=stage.engine)
 

@@ -37,6 +37,8 @@ class Setup:
     """A stage's processes may use so much; None: four fifths of the node's."""
     disk_bytes: int | None = None
     """They may write so much; None: half of what is free, `LEAST_DISK_BYTES` at least."""
+    install_engines: tuple[str, ...] = ()
+    """Engines that a node prepares an environment for when it first needs one, once."""
     settings: dict[str, float] = field(default_factory=dict)
     """Overrides of the timing's defaults, by name (`autoopt.workers.measure.TimingSettings`)."""
 

@@ -18,7 +18,7 @@ from autoopt.records.environment import current
 from autoopt.testing.engine_networks import NETWORKS
 from autoopt.testing.engines import Workbench
 from autoopt.workers import process
-from autoopt.workers.engines import engine, offers
+from autoopt.workers.engines import Offer, engine, install_missing, offers
 from autoopt.workers.measure.handle import served
 from autoopt.workers.measure.records import ServedArtifact
 from autoopt.workers.measure.requests import RequestQueue
@@ -160,6 +160,34 @@ def test_packages_that_cannot_be_installed_leave_nothing(monkeypatch: pytest.Mon
         engine_environments.install("openvino", say=lambda _: None)
     assert engine_environments.find("openvino") is None
     assert [path.name for path in engine_environments.home().iterdir()] == [".openvino.lock"]
+
+
+def test_missing_engines_are_installed_where_the_job_may_and_only_what_lacks_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    def install(name: str, say: object = print) -> None:
+        made.append(name)
+        message = f"no index has {name}"
+        raise EngineError(message)
+
+    monkeypatch.setattr(engine_environments, "install", install)
+    found = {
+        "tvm": Offer("tvm", reason="No module named 'tvm'", remedy="pip install 'autoopt[tvm]'"),
+        "tensorrt": Offer("tensorrt", reason="there is no NVIDIA GPU", remedy="run on a machine with one"),
+        "openvino": Offer("openvino", version="1", precisions={"cpu": ("fp32",)}),
+    }
+    after = install_missing(dict(found), ["tvm", "tensorrt", "openvino"])
+    assert made == ["tvm"]
+    assert after["tvm"].reason == "No module named 'tvm'; no index has tvm"
+    assert after["tensorrt"] == found["tensorrt"]
+
+
+def test_what_is_installed_here_or_has_no_packages_of_its_own_gets_no_environment() -> None:
+    engine_environments.install_missing("onnxruntime", say=lambda _: None)
+    engine_environments.install_missing("pytorch", say=lambda _: None)
+    assert not engine_environments.every()
 
 
 @pytest.mark.slow
