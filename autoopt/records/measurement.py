@@ -61,7 +61,7 @@ class Fidelity:
     agreement: float
     """Share of samples with the same arg-max (or, where outputs are no class scores, within tolerance), in [0, 1]."""
     max_difference: float
-    """The largest absolute difference, divided by the source outputs' standard deviation."""
+    """The largest absolute difference, divided by the standard deviation of what the source's outputs do from sample to sample."""
     mean_difference: float
     """The mean absolute difference, divided likewise."""
     samples: int

@@ -17,7 +17,20 @@ from autoopt.workers.measure import MeasureRequest, ServedArtifact, TimingSettin
 from autoopt.workers.process import Limits, Preload, call
 from autoopt.workers.store.local import LocalStore
 
-ENGINES = ("Good", "Streams", "Later", "Segfault", "Hang", "Raise", "Nan", "Greedy", "Fallback")
+ENGINES = (
+    "Good",
+    "Streams",
+    "Later",
+    "Quitter",
+    "Eater",
+    "Talker",
+    "Segfault",
+    "Hang",
+    "Raise",
+    "Nan",
+    "Greedy",
+    "Fallback",
+)
 QUICK = TimingSettings(target_half_width=0.05, max_s=0.4, min_rounds=5, burst_ms=2)
 
 
@@ -99,8 +112,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
 def measured(tmp_path: Path) -> Callable[..., Any]:
     """Measure in a process of its own."""
 
-    def run(request: dict[str, Any], timeout_s: float = 60.0) -> Any:
-        limits = Limits(timeout_s=timeout_s)
+    def run(request: dict[str, Any], timeout_s: float = 60.0, memory_bytes: int | None = None) -> Any:
+        limits = Limits(timeout_s=timeout_s, memory_bytes=memory_bytes)
         return call(
             "autoopt.workers.measure.run:measure",
             request,

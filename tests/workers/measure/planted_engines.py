@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from pathlib import Path
@@ -17,25 +18,46 @@ class PlantedSession(Session):
     def __init__(self, fault: str, deployment: Deployment, weights: np.ndarray) -> None:
         self._fault, self._deployment, self._weights = fault, deployment, weights
         self._helpers: list[threading.Thread] = []
+        self._calls = 0
 
     def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         outputs = inputs[0].reshape(len(inputs[0]), -1) @ self._weights
-        if self._fault == "segfault":
-            ctypes.string_at(0)
-        if self._fault == "hang":
-            time.sleep(300)
-        if self._fault == "raise":
-            message = "no kernel for this"
-            raise RuntimeError(message)
-        if self._fault == "nan":
-            outputs[0, 0] = np.nan
-        if self._fault == "greedy":
-            self._compute_in_three_threads()
-        self._calls = getattr(self, "_calls", 0) + 1
-        if self._fault == "later" and self._calls > 3000:
-            ctypes.string_at(0)
+        self._calls += 1
+        misbehave = getattr(self, f"_{self._fault}", None)
+        if misbehave is not None:
+            misbehave(outputs)
         time.sleep(4e-4 if self._fault == "streams" else 2e-4)
         return (outputs,)
+
+    def _segfault(self, _: np.ndarray) -> None:
+        ctypes.string_at(0)
+
+    def _later(self, _: np.ndarray) -> None:
+        if self._calls > 3000:
+            ctypes.string_at(0)
+
+    def _quitter(self, _: np.ndarray) -> None:
+        os._exit(0)
+
+    def _eater(self, _: np.ndarray) -> None:
+        self._eaten = [os.urandom(1 << 20) * 1024 for _ in range(30)]  # 30 GB
+
+    def _talker(self, _: np.ndarray) -> None:
+        for _piece in range(1 << 10 if self._calls == 1 else 0):
+            os.write(1, b"x" * (1 << 20))  # 1 GB
+
+    def _hang(self, _: np.ndarray) -> None:
+        time.sleep(300)
+
+    def _raise(self, _: np.ndarray) -> None:
+        message = "no kernel for this"
+        raise RuntimeError(message)
+
+    def _nan(self, outputs: np.ndarray) -> None:
+        outputs[0, 0] = np.nan
+
+    def _greedy(self, _: np.ndarray) -> None:
+        self._compute_in_three_threads()
 
     def effective(self) -> Effective:
         asked = self._deployment
@@ -91,6 +113,18 @@ class Good(Planted):
 
 class Streams(Planted):
     name = "planted_streams"
+
+
+class Quitter(Planted):
+    name = "planted_quitter"
+
+
+class Eater(Planted):
+    name = "planted_eater"
+
+
+class Talker(Planted):
+    name = "planted_talker"
 
 
 class Later(Planted):

@@ -142,6 +142,7 @@ def test_a_static_batch_that_does_not_divide_the_split_loses_no_sample(digits: A
     [
         ("segfault", None, FailureKind.CRASHED, "SIGSEGV"),
         ("raise", None, FailureKind.ERROR, "no kernel for this"),
+        ("quitter", None, FailureKind.CRASHED, "ended with exit status 0"),
         ("nan", "validation", FailureKind.DIVERGED, "400 of 400 samples"),
         ("greedy", None, FailureKind.NOT_AS_ASKED, "threads"),
     ],
@@ -166,6 +167,18 @@ def test_a_failing_reference_is_named_and_not_held_against_the_artifact(
 
 def test_a_hanging_engine_is_timed_out(digits: Any, measured: Measured) -> None:
     assert refused(measured, digits.request(planted(digits, "hang")), timeout_s=2.0).kind is FailureKind.TIMED_OUT
+
+
+def test_an_engine_that_takes_all_memory_is_stopped(digits: Any, measured: Measured) -> None:
+    with pytest.raises(StageError) as caught:
+        measured(digits.request(planted(digits, "eater")), memory_bytes=4_000_000_000)
+    assert caught.value.kind is FailureKind.OUT_OF_MEMORY
+
+
+def test_an_engine_that_prints_a_gigabyte_fills_no_disk(digits: Any, measured: Measured, tmp_path: Path) -> None:
+    timing = from_json(Timing, measured(digits.request(planted(digits, "talker"))))
+    assert timing.speedup.value > 0.5
+    assert (tmp_path / "measure.log").stat().st_size < 20_000_000
 
 
 def test_a_silent_fallback_to_another_precision_is_refused(digits: Any, measured: Measured) -> None:
