@@ -55,6 +55,7 @@ def judged_row(measurement: Measurement) -> dict[str, Cell]:
         **estimate_cells("score_drop", measurement.score_drop),
         **estimate_cells("rate", None if measurement.served is None else measurement.served.rate),
         "p90_ms": measurement.latency.p90_ms,
+        **estimate_cells("energy_mj", measurement.energy_mj),
         "agreement": measurement.agreement,
         "size_mb": measurement.size_bytes / 1e6,
         "memory_mb": measurement.peak_rss_bytes / 1e6,

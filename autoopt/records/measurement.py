@@ -136,4 +136,6 @@ class Measurement:
     """What a reader should know, in words: noise, a cap that was reached, …"""
     served: Served | None = None
     """Of the scenario "server"."""
+    energy_mj: Estimate | None = None
+    """Millijoules a sample, of everything that the counters cover; None where it was not asked for, or the machine does not tell."""
     schema: int = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from autoopt.front import Config
 from autoopt.front.words import ScoreWords, figure, interval, number
-from autoopt.records import Effective, Eliminated, Estimate, Failed, StageRun
+from autoopt.records import Effective, Eliminated, Estimate, Failed, Measurement, StageRun
 from autoopt.records.outcome import outcome_name
 from autoopt.report.data import ReportData, Row
 from autoopt.report.load import bound_ms
@@ -157,9 +157,16 @@ def _config_facts(config: Config) -> tuple[tuple[str, str], ...]:
         ),
         ("agreement with the reference", f"{number(100 * judged.agreement, 2)} % of samples"),
         ("memory", f"{number(judged.peak_rss_bytes / 1e6)} MB"),
+        ("energy", _energy(judged)),
         ("load, first call", f"{number(judged.load_s)} s, {number(judged.first_ms)} ms"),
     ]
     return (*facts, *(("remark", remark) for remark in judged.remarks))
+
+
+def _energy(judged: Measurement) -> str:
+    if judged.energy_mj is not None:
+        return f"{figure(judged.energy_mj)} mJ a sample ({interval(judged.energy_mj)}), of the whole package"
+    return "unknown: it is measured when a config is confirmed, where the machine tells it (RAPL, NVML)"
 
 
 def _ran(effective: Effective) -> str:

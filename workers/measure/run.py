@@ -20,6 +20,7 @@ from autoopt.records.environment import current
 from autoopt.records.measurement import SCENARIOS, SERVER, SINGLE_STREAM
 from autoopt.task.prepared import PreparedTask
 from autoopt.workers.measure import resources, statistics
+from autoopt.workers.measure.energy import energy_of, meters
 from autoopt.workers.measure.fidelity import are_class_scores, compare, require_faithful
 from autoopt.workers.measure.handle import Server, served
 from autoopt.workers.measure.judge import Judgement, judge
@@ -73,8 +74,33 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         if asked.split is None:
             return dict(to_json(_timing(timed)))
         under_load = _serve(asked, timed, artifact, queue) if queue is not None else None
+        energy = _energy(asked, timed, artifact)
         judgement = _judge(asked, asked.split, task, artifact)
-    return dict(to_json(_measurement(asked, asked.split, timed, fidelity, judgement, under_load)))
+    measurement = _measurement(asked, asked.split, timed, fidelity, judgement)
+    return dict(to_json(replace(_under_load(asked, measurement, timed.pairs, under_load), energy_mj=energy)))
+
+
+def _energy(asked: MeasureRequest, timed: _Timed, artifact: Server) -> Estimate | None:
+    """What is confirmed, only: it takes a second, and the search does not go by it."""
+    if asked.split != "test":
+        return None
+    deployment = asked.artifact.deployment
+    call_ns = timed.pairs.sample_ms * 1e6 * deployment.batch * deployment.instances
+    return energy_of(artifact, meters(deployment.hardware), call_ns)
+
+
+def _under_load(asked: MeasureRequest, found: Measurement, pairs: Pairs, under_load: Served | None) -> Measurement:
+    """A server's figures: its speed-up in time per sample, times the share of its time that requests at the highest rate fill.
+
+    Rate and capacity were found in the same minute, and capacity in turn with the reference: drift cancels here too.
+    """
+    if under_load is None:
+        return found
+    found = replace(found, served=under_load, remarks=(*found.remarks, *under_load.remarks))
+    if asked.reference_latency_ms is None:
+        return found
+    speedup = statistics.product(pairs.speedup, share_of_capacity(under_load.rate, 1e3 / pairs.sample_ms))
+    return replace(found, speedup=speedup, latency_ms=statistics.inverse(speedup, asked.reference_latency_ms))
 
 
 @contextmanager
@@ -215,17 +241,15 @@ def _measurement(
     timed: _Timed,
     fidelity: Fidelity | None,
     judgement: Judgement,
-    under_load: Served | None,
 ) -> Measurement:
     pairs = timed.pairs
-    speedup = _speedup(asked, pairs, under_load)
     return Measurement(
         candidate_id=asked.candidate_id,
         split=split,
         samples=judgement.samples,
         scenario=asked.scenario,
-        speedup=speedup,
-        latency_ms=_latency_ms(asked, pairs, speedup),
+        speedup=pairs.speedup,
+        latency_ms=_latency_ms(asked, pairs),
         score=judgement.score,
         score_drop=judgement.score_drop,
         agreement=judgement.agreement,
@@ -239,25 +263,14 @@ def _measurement(
         effective=timed.effective,
         environment=current(),
         taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        remarks=(*pairs.remarks, *judgement.remarks, *(under_load.remarks if under_load else ())),
-        served=under_load,
+        remarks=(*pairs.remarks, *judgement.remarks),
     )
 
 
-def _speedup(asked: MeasureRequest, pairs: Pairs, under_load: Served | None) -> Estimate:
-    """In time per sample; of a server, times the share of its time that requests at the highest rate fill.
-
-    Rate and capacity were found in the same minute, and capacity in turn with the reference: drift cancels here too.
-    """
-    if under_load is None or asked.reference_latency_ms is None:
-        return pairs.speedup
-    return statistics.product(pairs.speedup, share_of_capacity(under_load.rate, 1e3 / pairs.sample_ms))
-
-
-def _latency_ms(asked: MeasureRequest, pairs: Pairs, speedup: Estimate) -> Estimate:
+def _latency_ms(asked: MeasureRequest, pairs: Pairs) -> Estimate:
     """Milliseconds per sample: the job's constant divided by the speed-up; the reference's own is the constant."""
     if asked.reference_latency_ms is not None:
-        return statistics.inverse(speedup, asked.reference_latency_ms)
+        return statistics.inverse(pairs.speedup, asked.reference_latency_ms)
     own = pairs.latency.median_ms / asked.artifact.deployment.batch
     relative = statistics.inverse(pairs.speedup, pairs.speedup.value)
     return Estimate(own, own * relative.low, own * relative.high)
