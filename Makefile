@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test coverage test-slow chaos demo clean
+.PHONY: check test coverage test-slow chaos conformance demo clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -34,6 +34,10 @@ test-slow: $(STAMP)
 chaos: $(STAMP)
 	@sh tools/system_packages.sh postgresql
 	$(BIN)/python -m pytest tests/chaos -m chaos
+
+# A quarter of an hour: every engine on every small network in every precision; the table is results/reference/conformance.md.
+conformance: $(STAMP)
+	$(BIN)/python benchmarks/conformance/conformance.py
 
 demo: $(STAMP)
 	@sh tools/system_packages.sh dataset-fashion-mnist
