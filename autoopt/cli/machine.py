@@ -59,15 +59,41 @@ def _told(space: SpaceFile) -> str:
 
 
 def _engines(given: argparse.Namespace) -> int:
-    from autoopt.workers.engines import offers
+    from autoopt.workers.engines import engine, offers
 
     found = offers()
     if given.json:
-        print_json([{**vars(offer), "available": offer.available} for offer in found.values()])
+        data = [
+            {
+                **vars(offer),
+                "available": offer.available,
+                "options": {option.name: option.allowed() for option in engine(name).options},
+                "environment": _environment(name),
+            }
+            for name, offer in found.items()
+        ]
+        print_json(data)
     else:
-        rows = [(name, offer.version or "-", _offered(offer)) for name, offer in found.items()]
+        rows = [(name, offer.version or "-", _described(name, offer)) for name, offer in found.items()]
         print_table(("engine", "version", "here"), rows)
     return 0
+
+
+def _environment(name: str) -> str | None:
+    from autoopt.engine_environments import find
+
+    own = find(name)
+    return None if own is None else str(own.folder)
+
+
+def _described(name: str, offer: Offer) -> str:
+    from autoopt.workers.engines import engine
+
+    options = ", ".join(option.name for option in engine(name).options)
+    own = _environment(name)
+    text = _offered(offer)
+    text += f"; options: {options}" if options and offer.available else ""
+    return text + (f"; in its own environment {own}" if own else "")
 
 
 def _install(given: argparse.Namespace) -> int:
