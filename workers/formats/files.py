@@ -1,4 +1,4 @@
-"""Reading and writing the three formats."""
+"""Reading and writing the formats."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ if TYPE_CHECKING:
 
     from autoopt.records import Signature
 
-FORMATS = ("module", "onnx", "openvino")
+FORMATS = ("module", "onnx", "openvino", "litert")
 MODULE_FILE = "module.pt"
 ONNX_FILE = "model.onnx"
 OPENVINO_FILE = "model.xml"
+LITERT_FILE = "model.tflite"
 
 # A protobuf cannot be larger than 2 GiB; some room is left for the graph itself.
 ONNX_SINGLE_FILE_BYTES = 2**31 - 2**24
 
 
 def load(source: Source) -> Any:
-    """The network in memory: an ``nn.Module`` in eval mode, an ``onnx.ModelProto`` or an ``openvino.Model``.
+    """The network in memory: an ``nn.Module`` in eval mode, an ``onnx.ModelProto``, an ``openvino.Model``, a flatbuffer's bytes.
 
     A module is unpickled: the source must come from the own store, and the task's user code must be importable.
 
@@ -40,6 +41,8 @@ def load(source: Source) -> Any:
         import openvino
 
         return openvino.Core().read_model(source.path / OPENVINO_FILE)
+    if source.format == "litert":
+        return (source.path / LITERT_FILE).read_bytes()
     raise _unknown(source.format)
 
 
@@ -65,6 +68,8 @@ def save(model: Any, format: str, folder: Path, signature: Signature) -> Source:
         import openvino
 
         openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
+    elif format == "litert":
+        (folder / LITERT_FILE).write_bytes(model)
     else:
         raise _unknown(format)
     return Source(format, folder, signature)

@@ -257,7 +257,7 @@ def _export_stage(target: str, network: Network, deployment: Deployment, setup: 
         parents=(setup.task_key, network.key),
         role=role,
         timeout_s=setup.stage_timeout_s,
-        salt={"packages": versions(("torch", "onnx", "openvino"))},
+        salt={"packages": versions(formats.packages(target))},
     )
 
 
