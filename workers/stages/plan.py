@@ -238,6 +238,7 @@ def _technique_stage(
     role: Role,
     extra_parents: tuple[str, ...] = (),
 ) -> Stage:
+    packages = technique.packages_by_format.get(network.format, technique.packages)
     return Stage(
         kind="technique",
         name=technique.name,
@@ -245,7 +246,7 @@ def _technique_stage(
         parents=(setup.task_key, network.key, *extra_parents),
         role=role,
         timeout_s=setup.stage_timeout_s,
-        salt={"version": technique.version, "packages": versions(technique.packages)},
+        salt={"version": technique.version, "packages": versions(packages)},
     )
 
 
