@@ -21,3 +21,20 @@ def quiet(logger_name: str) -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Within the context: no warnings, and nothing on Python's stdout and stderr; of what is logged, errors alone.
+
+    For libraries that use the root logger and progress bars. What native code prints is not held back.
+    """
+    root = logging.getLogger()
+    # `logging.warning` gives a root logger without handlers one that writes to the stderr of that moment for ever.
+    nothing = logging.NullHandler()
+    root.addHandler(nothing)
+    try:
+        with quiet("root"), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        root.removeHandler(nothing)

@@ -48,7 +48,7 @@ def front_of(
 
 def name_of(reference: Candidate) -> str:
     """The reference in the words of a sentence."""
-    names = {"pytorch": "PyTorch eager", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+    names = {"pytorch": "PyTorch eager", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "litert": "LiteRT"}
     served = reference.deployment
     return f"{names.get(served.engine, served.engine)} {served.precision.upper()}"
 

@@ -32,6 +32,7 @@ from autoopt.records import Deployment, canonical_json
 from autoopt.testing.engine_networks import NETWORKS, REFUSING, Network
 from autoopt.testing.workbench import Workbench
 from autoopt.workers.engines.base import Engine, Session
+from autoopt.workers.formats import FORMATS
 from autoopt.workers.parameters import Parameter, Value
 
 __all__ = ["Case", "Workbench", "cases", "check", "check_declarations", "check_fresh_process", "check_refusal"]
@@ -133,7 +134,7 @@ def check_declarations(engine: Engine) -> None:
     offer = engine.offer()
     assert offer.engine == engine.name
     assert offer.available or (offer.reason and offer.remedy), "an engine that offers nothing says why, and what to do"
-    assert set(engine.formats) <= {"module", "onnx", "openvino"}, f"unknown formats {engine.formats}"
+    assert set(engine.formats) <= set(FORMATS), f"unknown formats {engine.formats}"
     fields = {field.name for field in dataclasses.fields(Deployment)} - {"engine"}
     fields |= {option.name for option in engine.options}
     assert set(engine.build_fields) <= fields, f"build_fields are among {sorted(fields)}"

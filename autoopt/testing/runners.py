@@ -14,15 +14,15 @@ Outputs = tuple[np.ndarray[Any, Any], ...]
 
 
 def run_model(model: Any, format: str, inputs: Outputs, signature: Signature) -> Outputs:  # noqa: A002 (the glossary's word)
-    """The outputs of a module, an ONNX or an OpenVINO network, on one thread.
+    """The outputs of a module, an ONNX, an OpenVINO or a LiteRT network, on one thread.
 
     Args:
         model: as `autoopt.workers.formats.load` gives it.
-        format: "module", "onnx" or "openvino".
+        format: "module", "onnx", "openvino" or "litert".
         inputs: ``(batch, *shape)`` each, in the signature's order.
         signature: their names.
     """
-    runs = {"module": _run_module, "onnx": _run_onnx, "openvino": _run_openvino}
+    runs = {"module": _run_module, "onnx": _run_onnx, "openvino": _run_openvino, "litert": _run_litert}
     return runs[format](model, inputs, signature)
 
 
@@ -48,3 +48,20 @@ def _run_openvino(model: Any, inputs: Outputs, signature: Signature) -> Outputs:
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
     feed = {spec.name: array for spec, array in zip(signature.tensors, inputs, strict=True)}
     return tuple(np.array(output) for output in compiled(feed).values())
+
+
+def _run_litert(model: Any, inputs: Outputs, signature: Signature) -> Outputs:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=model)
+    run = interpreter.get_signature_runner()
+    feed = {
+        name: array.astype(details["dtype"])
+        for array, (name, details) in zip(inputs, sorted(run.get_input_details().items(), key=_number), strict=True)
+    }
+    assert len(feed) == len(signature.tensors)
+    return tuple(output for _, output in sorted(run(**feed).items(), key=_number))
+
+
+def _number(named: tuple[str, Any]) -> int:
+    return int(named[0].rpartition("_")[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,14 @@ class Workbench:
         """The network in the first of the formats ``wanted`` that leads to the deployment's precision.
 
         INT8 networks are ONNX with QuantizeLinear/DequantizeLinear pairs (or dynamically quantized operators), converted
-        further where the engine wants OpenVINO.
+        further where the engine wants OpenVINO; for LiteRT, to which no way leads from there, its own quantizer's.
         """
-        module = self._module(network)
-        quantized = deployment.precision.startswith("int8")
-        start = self._quantized(network, deployment) if quantized else module
+        if deployment.precision.startswith("int8"):
+            start = self._quantized(network, "litert" if "litert" in wanted else "onnx", deployment)
+        else:
+            start = self._module(network)
         target = next(name for name in wanted if formats.path(start.format, name) is not None)
-        if target == start.format:
-            return start
-        key = (network.name, target, deployment.precision if quantized else "float", deployment.batch)
-        if key not in self._sources:
-            self._sources[key] = formats.convert(start, target, deployment.batch, self._place(key))
-        return self._sources[key]
+        return start if target == start.format else self._converted(start, target, network, deployment)
 
     def reference(self, network: Network, batch: int) -> tuple[np.ndarray, ...]:
         """The outputs of the network itself on ``network.inputs(batch)``."""
@@ -53,23 +50,41 @@ class Workbench:
             self._sources[key] = formats.save(network.module(), "module", self._place(key), network.signature)
         return self._sources[key]
 
-    def _quantized(self, network: Network, deployment: Deployment) -> Source:
-        key = (network.name, "onnx", deployment.precision, deployment.batch)
+    def _quantized(self, network: Network, as_format: str, deployment: Deployment) -> Source:
+        key = (network.name, as_format, deployment.precision, deployment.batch)
         if key not in self._sources:
-            plain = formats.convert(
-                self._module(network), "onnx", deployment.batch, self._folder / f"plain-{'-'.join(map(str, key))}"
-            )
+            plain = self._converted(self._module(network), as_format, network, replace(deployment, precision="fp32"))
             place = self._place(key)
             place.mkdir(parents=True)
-            _quantize(plain, network, deployment, place)
-            self._sources[key] = Source("onnx", place, network.signature)
+            quantize = _quantize_litert if as_format == "litert" else _quantize_onnx
+            quantize(plain, network, deployment, place)
+            self._sources[key] = Source(as_format, place, network.signature)
+        return self._sources[key]
+
+    def _converted(self, start: Source, target: str, network: Network, deployment: Deployment) -> Source:
+        precision = deployment.precision if deployment.precision.startswith("int8") else "float"
+        key = (network.name, target, precision, deployment.batch)
+        if key not in self._sources:
+            self._sources[key] = formats.convert(start, target, deployment.batch, self._place(key))
         return self._sources[key]
 
     def _place(self, key: tuple[str, str, str, int]) -> Path:
         return self._folder / "-".join(map(str, key))
 
 
-def _quantize(plain: Source, network: Network, deployment: Deployment, folder: Path) -> None:
+def _quantize_litert(plain: Source, network: Network, deployment: Deployment, folder: Path) -> None:
+    from autoopt.workers.techniques import _litert
+
+    content = formats.load(plain)
+    if deployment.precision == "int8_dynamic":
+        quantized, _ = _litert.dynamic(content, convolutions=True, per_channel=True)
+    else:
+        samples = [network.inputs(deployment.batch, seed) for seed in range(CALIBRATION_SAMPLES)]
+        quantized, _ = _litert.static(content, samples, transformer="auto")
+    formats.save(quantized, "litert", folder, network.signature)
+
+
+def _quantize_onnx(plain: Source, network: Network, deployment: Deployment, folder: Path) -> None:
     from onnxruntime import quantization
 
     before, after = plain.path / "model.onnx", folder / "model.onnx"

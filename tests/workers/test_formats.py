@@ -1,5 +1,7 @@
 """Networks on disk: what is saved comes back, conversions keep what is computed, and refusals can be read."""
 
+import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +9,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from ai_edge_litert.interpreter import Interpreter
 from onnx import TensorProto, helper
 from torch import nn
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Signature, TensorSpec
 from autoopt.testing.engine_networks import NETWORKS, Network
+from autoopt.testing.runners import run_model
 from autoopt.workers import formats
 from autoopt.workers.engines.base import Source
 
@@ -148,6 +152,63 @@ def test_an_openvino_network_can_be_given_another_batch(tmp_path: Path) -> None:
     assert list(model.outputs[0].shape) == [4, 10]
 
 
+def _shapes(content: bytes) -> list[list[int]]:
+    return [each["shape"].tolist() for each in Interpreter(model_content=content).get_input_details()]
+
+
+def test_a_litert_network_has_the_static_batch_and_computes_the_same(tmp_path: Path) -> None:
+    network = BY_NAME["keywords"]
+    source = formats.convert(_source(network, tmp_path / "module"), "litert", 3, tmp_path / "litert")
+    assert _shapes(formats.load(source)) == [[3, 12], [3, 12]]
+    inputs = network.inputs(3)
+    with torch.inference_mode():
+        expected = formats.call_module(network.module(), tuple(map(torch.from_numpy, inputs)), network.signature)
+    found = run_model(formats.load(source), "litert", inputs, network.signature)
+    for left, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(left, right.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_litert_network_is_copied_and_cannot_be_given_another_batch(tmp_path: Path) -> None:
+    one = formats.convert(_source(BY_NAME["two_inputs"], tmp_path / "module"), "litert", 1, tmp_path / "one")
+    copied = formats.convert(one, "litert", 1, tmp_path / "copy")
+    assert formats.load(copied) == formats.load(one)
+    with pytest.raises(StageError, match=r"takes inputs of \[\(1, 3, 8, 8\), \(1, 5\)\], not \[\(2, ") as refused:
+        formats.convert(one, "litert", 2, tmp_path / "two")
+    assert refused.value.kind is FailureKind.UNSUPPORTED
+
+
+class Complex(nn.Module):
+    """x: float32, (N, 4). LiteRT has no complex numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft(x).real
+
+
+def test_what_litert_cannot_express_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    source = formats.save(Complex(), "module", tmp_path / "module", ARRAY)
+    with pytest.raises(StageError, match=r"cannot be converted to LiteRT: .*complex") as refused:
+        formats.convert(source, "litert", 1, tmp_path / "litert")
+    assert refused.value.kind is FailureKind.UNSUPPORTED
+    assert "\n" not in refused.value.message
+
+
+def test_converting_to_litert_prints_nothing_and_leaves_logging_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    source = _source(BY_NAME["two_inputs"], tmp_path / "module")
+    formats.convert(source, "litert", 1, tmp_path / "litert")
+    assert capsys.readouterr() == ("", "")
+    assert (root.level, list(root.handlers)) == before
+
+
+def test_without_litert_torch_one_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "litert_torch", None)
+    with pytest.raises(StageError, match=r"litert-torch .*: pip install 'autoopt\[litert\]'"):
+        formats.convert(_source(BY_NAME["two_inputs"], tmp_path / "module"), "litert", 1, tmp_path / "litert")
+
+
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
@@ -157,6 +218,10 @@ def test_an_openvino_network_can_be_given_another_batch(tmp_path: Path) -> None:
         ("onnx", "openvino", ("openvino",)),
         ("onnx", "module", None),
         ("openvino", "onnx", None),
+        ("module", "litert", ("litert",)),
+        ("litert", "litert", ()),
+        ("onnx", "litert", None),
+        ("litert", "openvino", None),
         ("module", "coreml", None),
     ],
 )
@@ -170,7 +235,7 @@ def test_there_is_no_way_back_to_a_module(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_answered_with_the_allowed_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'coreml'; allowed are module, onnx, openvino"):
+    with pytest.raises(ValueError, match="'coreml'; allowed are module, onnx, openvino, litert"):
         formats.load(Source("coreml", tmp_path, ARRAY))
 
 

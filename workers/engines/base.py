@@ -39,7 +39,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Source:
-    """A network in one of the formats ("module", "onnx", "openvino") as a folder of the store, with its inputs."""
+    """A network in one of the formats ("module", "onnx", "openvino", "litert") as a folder of the store, with its inputs."""
 
     format: str
     path: Path

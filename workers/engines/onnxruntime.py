@@ -6,7 +6,6 @@ A session's inputs and outputs are bound to fixed memory once: at batch 1 that i
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,13 @@ import numpy as np
 
 from autoopt.records import Deployment, Effective, Signature
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
-from autoopt.workers.engines.common import InputBuffers, empty_inputs, precision_by_share, require_offered
+from autoopt.workers.engines.common import (
+    InputBuffers,
+    empty_inputs,
+    precision_by_share,
+    require_offered,
+    thread_count,
+)
 from autoopt.workers.engines.onnxruntime_profile import Profile, read_profile
 from autoopt.workers.parameters import Parameter
 from autoopt.workers.refusal import refusing, unsupported
@@ -194,16 +199,10 @@ def _inter_op(deployment: Deployment) -> int:
 def _profile(path: Path, deployment: Deployment, feed: dict[str, Any]) -> tuple[Profile, int]:
     """Run once under the profiler; also the number of threads that compute, the calling one included."""
     with tempfile.TemporaryDirectory(prefix="autoopt-profile-") as folder:
-        before = _thread_count()
+        before = thread_count()
         session = _open(path, deployment, Path(folder) / "profile")
-        started = _thread_count() - before
+        started = thread_count() - before
         for _ in range(_PROFILED_RUNS):
             session.run(None, feed)
         profile = read_profile(Path(session.end_profiling()), _PROFILED_RUNS)
     return profile, started + 1 if before else deployment.threads
-
-
-def _thread_count() -> int:
-    """Threads of this process; 0 where the operating system does not tell."""
-    tasks = Path("/proc/self/task")
-    return len(os.listdir(tasks)) if tasks.exists() else 0  # noqa: PTH208 (only the count is wanted)

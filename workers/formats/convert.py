@@ -1,4 +1,4 @@
-"""From one format to the next: module → onnx → openvino, with a static batch."""
+"""From one format to the next, with a static batch: module → onnx → openvino, and module → litert."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoopt.workers.formats import litert
 from autoopt.workers.formats.export import export_onnx
 from autoopt.workers.formats.files import FORMATS, ONNX_FILE, load, save
 from autoopt.workers.formats.onnx_batch import has_batch, with_batch
@@ -17,15 +18,30 @@ if TYPE_CHECKING:
     from autoopt.workers.engines.base import Source
 
 
+# What each format is made from: a tree, whose root is PyTorch's module.
+_MADE_FROM = {"onnx": "module", "openvino": "onnx", "litert": "module"}
+_PACKAGES = {"litert": ("torch", "litert-torch", "litert-converter")}
+
+
 def path(from_format: str, to_format: str) -> tuple[str, ...] | None:
     """The formats that lead from one to the other, the last included; empty where they are the same, None where none does.
 
-    ``path("module", "openvino") == ("onnx", "openvino")``.
+    ``path("module", "openvino") == ("onnx", "openvino")``; ``path("onnx", "litert")`` is None.
     """
     if from_format not in FORMATS or to_format not in FORMATS:
         return None
-    start, end = FORMATS.index(from_format), FORMATS.index(to_format)
-    return FORMATS[start + 1 : end + 1] if start <= end else None
+    steps: tuple[str, ...] = ()
+    while to_format != from_format:
+        if to_format not in _MADE_FROM:
+            return None
+        steps = (to_format, *steps)
+        to_format = _MADE_FROM[to_format]
+    return steps
+
+
+def packages(to_format: str) -> tuple[str, ...]:
+    """The Python distributions whose versions change what a conversion to this format gives."""
+    return _PACKAGES.get(to_format, ("torch", "onnx", "openvino"))
 
 
 def convert(source: Source, to: str, batch: int, out: Path) -> Source:
@@ -49,6 +65,8 @@ def convert(source: Source, to: str, batch: int, out: Path) -> Source:
     if to == "onnx":
         export_onnx(load(source), source.signature, batch, out)
         return replace(source, format="onnx", path=out)
+    if to == "litert":
+        return save(litert.export_litert(load(source), source.signature, batch), to, out, source.signature)
     return _onnx_to_openvino(source, batch, out)
 
 
@@ -61,6 +79,8 @@ def _with_batch(source: Source, batch: int, out: Path) -> Source:
         model = load(source)
         if _reshape(model, source, batch):
             return save(model, "openvino", out, source.signature)
+    if source.format == "litert":
+        litert.require_batch(source, batch)
     shutil.copytree(source.path, out, dirs_exist_ok=True)
     return replace(source, path=out)
 

@@ -1,4 +1,4 @@
-"""Reading and writing the three formats."""
+"""Reading and writing the formats."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ if TYPE_CHECKING:
 
     from autoopt.records import Signature
 
-FORMATS = ("module", "onnx", "openvino")
-_ENGINES: dict[str, str] = {}
-_TOOLS = {"module": ("torch",), "onnx": ("torch", "onnx"), "openvino": ("torch", "onnx", "openvino")}
+FORMATS = ("module", "onnx", "openvino", "litert")
+_ENGINES = {"litert": "litert"}
 MODULE_FILE = "module.pt"
 ONNX_FILE = "model.onnx"
 OPENVINO_FILE = "model.xml"
+LITERT_FILE = "model.tflite"
 
 # A protobuf cannot be larger than 2 GiB; some room is left for the graph itself.
 ONNX_SINGLE_FILE_BYTES = 2**31 - 2**24
-
-
-def packages_of(format: str) -> tuple[str, ...]:  # noqa: A002 (the glossary's word)
-    """The distributions that make a network of this format, the exporters before it included."""
-    return _TOOLS[format]
 
 
 def engine_of(format: str) -> str | None:  # noqa: A002 (the glossary's word)
@@ -33,7 +28,7 @@ def engine_of(format: str) -> str | None:  # noqa: A002 (the glossary's word)
 
 
 def load(source: Source) -> Any:
-    """The network in memory: an ``nn.Module`` in eval mode, an ``onnx.ModelProto`` or an ``openvino.Model``.
+    """The network in memory: an ``nn.Module`` in eval mode, an ``onnx.ModelProto``, an ``openvino.Model``, a flatbuffer's bytes.
 
     A module is unpickled: the source must come from the own store, and the task's user code must be importable.
 
@@ -52,6 +47,8 @@ def load(source: Source) -> Any:
         import openvino
 
         return openvino.Core().read_model(source.path / OPENVINO_FILE)
+    if source.format == "litert":
+        return (source.path / LITERT_FILE).read_bytes()
     raise _unknown(source.format)
 
 
@@ -77,6 +74,8 @@ def save(model: Any, format: str, folder: Path, signature: Signature) -> Source:
         import openvino
 
         openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
+    elif format == "litert":
+        (folder / LITERT_FILE).write_bytes(model)
     else:
         raise _unknown(format)
     return Source(format, folder, signature)

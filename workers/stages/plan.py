@@ -274,6 +274,7 @@ def _technique_stage(
     extra_parents: tuple[str, ...] = (),
 ) -> Stage:
     tool = formats.engine_of(network.format)
+    packages = technique.packages_by_format.get(network.format, technique.packages)
     return Stage(
         kind="technique",
         name=technique.name,
@@ -281,7 +282,7 @@ def _technique_stage(
         parents=(setup.task_key, network.key, *extra_parents),
         role=role,
         timeout_s=setup.stage_timeout_s,
-        salt={"version": technique.version, "packages": versions(technique.packages, tool)},
+        salt={"version": technique.version, "packages": versions(packages, tool)},
         engine=tool,
     )
 
@@ -295,7 +296,7 @@ def _export_stage(target: str, network: Network, deployment: Deployment, setup: 
         parents=(setup.task_key, network.key),
         role=role,
         timeout_s=setup.stage_timeout_s,
-        salt={"packages": versions(formats.packages_of(target), tool)},
+        salt={"packages": versions(formats.packages(target), tool)},
         engine=tool,
     )
 

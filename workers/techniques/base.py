@@ -69,7 +69,7 @@ class Technique(ABC):
     version: ClassVar[int] = 1
     """Part of every key: raise it when the same parameters give another network."""
     formats: ClassVar[tuple[str, ...]] = ("module",)
-    """What it takes and gives back ("module", "onnx", "openvino"), the preferred one first."""
+    """What it takes and gives back ("module", "onnx", "openvino", "litert"), the preferred one first."""
     needs_training: ClassVar[bool] = False
     """Whether it trains (dear). Such a step changes the weights only, never the structure, so a candidate's latency is
     probed without it."""
@@ -80,14 +80,16 @@ class Technique(ABC):
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     """The Python distributions whose versions are part of the key."""
+    packages_by_format: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Those in the place of ``packages`` for networks in a format that others work on."""
 
     @abstractmethod
     def apply(self, model: Any, params: Params, context: Context) -> tuple[Any, Facts]:
         """Compress.
 
         Args:
-            model: the network in one of ``formats``: an ``nn.Module`` in eval mode, an ``onnx.ModelProto`` or an
-                ``openvino.Model``. May be changed in place.
+            model: the network in one of ``formats``: an ``nn.Module`` in eval mode, an ``onnx.ModelProto``, an
+                ``openvino.Model`` or a LiteRT flatbuffer's bytes. May be changed in place.
             params: a value for each of ``parameters``.
             context: data and the original network.
 

@@ -1,11 +1,12 @@
 """INT8 weights and activations, their ranges taken from calibration data after training.
 
-NNCF places the quantizers as the engines' kernels want them and writes QDQ nodes (ONNX) or FakeQuantize (OpenVINO).
+NNCF places the quantizers as the engines' kernels want them and writes QDQ nodes (ONNX) or FakeQuantize (OpenVINO). LiteRT has a quantizer
+of its own, which knows ranges of one kind only and corrects no biases.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from autoopt.workers.parameters import Parameter
 from autoopt.workers.techniques.base import Facts, Technique
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
 
 class StaticQuantization(Technique):
-    """Post-training static INT8 with NNCF."""
+    """Post-training static INT8 with NNCF, or with LiteRT's quantizer."""
 
     name = "static_quantization"
-    formats = ("openvino", "onnx")
+    formats = ("openvino", "onnx", "litert")
     needs = ("calibration",)
     precision = "int8"
     packages = ("nncf", "onnx", "onnxruntime", "openvino")
+    packages_by_format: ClassVar = {"litert": ("ai-edge-quantizer", "ai-edge-litert")}
     parameters = (
         Parameter(
             "calibration", 256, low=1, high=100_000, about="Calibration samples; all there are where that is fewer."
@@ -32,20 +34,27 @@ class StaticQuantization(Technique):
             "preset",
             "performance",
             choices=("performance", "mixed"),
-            about="Symmetric ranges throughout, or asymmetric ones for activations that are not.",
+            about="NNCF's: symmetric ranges throughout, or asymmetric ones for activations that are not.",
         ),
-        Parameter("fast_bias_correction", True, choices=(True, False), about="The quick estimate of the bias shift."),  # noqa: FBT003 (a value)
+        Parameter("fast_bias_correction", True, choices=(True, False), about="NNCF's quick estimate of bias shifts."),  # noqa: FBT003 (a value)
         Parameter(
             "transformer",
             "auto",
             choices=("auto", "yes", "no"),
-            about="NNCF's scheme for attention (SmoothQuant, wider patterns); auto: where the graph has attention.",
+            about="The scheme for attention (NNCF: SmoothQuant, wider patterns; LiteRT: operations with weights alone); "
+            "auto: where the graph has attention.",
         ),
     )
 
     def apply(self, model: Any, params: Params, context: Context) -> tuple[Any, Facts]:
-        """See `Technique.apply`. Facts: transformer, quantizers (nodes inserted)."""
+        """See `Technique.apply`. Facts: transformer; quantizers (nodes inserted), or quantized and left_in_fp32 (operations)."""
         values = checked_params(self, params)
-        from autoopt.workers.techniques._static import Settings, quantized
+        from autoopt.workers.techniques._static import Settings, calibration_batches, quantized
 
-        return quantized(model, context, Settings(**values))  # type: ignore[arg-type]  # checked against the declarations
+        if not isinstance(model, bytes):
+            return quantized(model, context, Settings(**values))  # type: ignore[arg-type]  # checked against the declarations
+        from autoopt.workers.techniques import _litert
+
+        batches = calibration_batches(context, _litert.batch_of(model), int(values["calibration"]))
+        samples = [tuple(batch.values()) for batch in batches]
+        return _litert.static(model, samples, transformer=str(values["transformer"]), threads=context.threads)

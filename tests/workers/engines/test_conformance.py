@@ -17,8 +17,10 @@ COMPILED = "inductor"
 def _cases() -> Iterator[ParameterSet]:
     for each in engines().values():
         for case in suite.cases(each):
-            quick = case.network.name == "residual" and case.deployment.threads == 1
-            slow = each.name == COMPILED and not quick
+            first = case.network.name == "residual" and case.deployment.threads == 1
+            slow = each.name == COMPILED and not first
+            # Two seconds for a conversion, and the case shows less: one case here, too.
+            slow |= each.name == "litert" and case.deployment.fusion == "none" and not first
             yield pytest.param(case, id=str(case), marks=[pytest.mark.slow] if slow else [])
 
 
@@ -52,6 +54,6 @@ def test_a_network_that_cannot_run_is_refused_in_one_sentence(name: str, workben
 def test_an_artifact_loads_in_a_fresh_process(name: str, workbench: suite.Workbench) -> None:
     each = engine(name)
     # Nothing but numpy and the engine's own runtime may be needed to serve.
-    blocked = () if "torch" in each.packages else ("torch", "onnx", "nncf", "ray", "optuna")
+    blocked = () if "torch" in each.packages else ("torch", "onnx", "nncf", "litert_torch", "jax", "ray", "optuna")
     case = suite.Case(each, NETWORKS[0], Deployment(name))
     suite.check_fresh_process(case, workbench, blocked=blocked)

@@ -31,7 +31,7 @@ def _effective(workbench: Workbench, folder: Path, built: Deployment, loaded: De
     return session.effective()
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "litert"])
 def test_an_fp32_network_under_an_int8_deployment_is_told_as_fp32(
     workbench: Workbench, tmp_path: Path, name: str
 ) -> None:
@@ -40,7 +40,7 @@ def test_an_fp32_network_under_an_int8_deployment_is_told_as_fp32(
     assert effective.details["compute nodes"] == "4 of 4 fp32"
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "litert"])
 def test_an_int8_network_under_an_fp32_deployment_is_told_as_int8(
     workbench: Workbench, tmp_path: Path, name: str
 ) -> None:
@@ -67,7 +67,7 @@ def test_pytorch_in_bf16_is_told_as_bf16(
     assert _effective(workbench, tmp_path, asked, asked).precision == "bf16"
 
 
-@pytest.mark.parametrize("name", ["pytorch", "torchscript", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["pytorch", "torchscript", "onnxruntime", "openvino", "litert"])
 def test_a_precision_that_the_processor_does_not_execute_is_refused(
     workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -84,8 +84,9 @@ def test_onnxruntime_refuses_int8_below_the_level_that_executes_it(tmp_path: Pat
         engine("onnxruntime").load(tmp_path, Deployment("onnxruntime", "int8", fusion="basic"), RESIDUAL.signature)
 
 
-def test_the_threads_of_onnxruntime_are_those_that_it_started(workbench: Workbench, tmp_path: Path) -> None:
-    effective = _effective(workbench, tmp_path, Deployment("onnxruntime"), Deployment("onnxruntime", threads=3))
+@pytest.mark.parametrize("name", ["onnxruntime", "litert"])
+def test_the_threads_of_a_runtime_are_those_that_it_started(workbench: Workbench, tmp_path: Path, name: str) -> None:
+    effective = _effective(workbench, tmp_path, Deployment(name), Deployment(name, threads=3))
     assert effective.threads == 3
 
 
@@ -119,7 +120,7 @@ def test_inductors_precision_is_that_of_its_weight_matrices() -> None:
     assert weight_types(program) == {"bf16": 1, "fp32": 1}
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "litert"])
 def test_an_idle_session_of_two_threads_burns_no_processor_time(
     workbench: Workbench, tmp_path: Path, name: str
 ) -> None:

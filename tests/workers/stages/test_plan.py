@@ -166,6 +166,30 @@ def test_a_file_from_elsewhere_is_given_the_deployments_batch_before_it_is_quant
     assert [stage.kind for stage in plain] == ["build", "measure"]
 
 
+def test_litert_is_exported_quantized_and_built_from_the_module_with_the_versions_of_its_own_tools(
+    setup: Setup,
+) -> None:
+    quantized = Candidate((INT8,), Deployment("litert", precision="int8", batch=4))
+    export, technique, build, _ = plan.measurement(quantized, plan.original(setup), setup, "validation").stages
+    assert (export.name, export.params) == ("litert", {"from": "module", "batch": 4})
+    assert (technique.name, technique.params["format"], build.params["format"]) == (
+        "static_quantization",
+        "litert",
+        "litert",
+    )
+    assert set(export.salt["packages"]) == {"torch", "litert-torch", "litert-converter"}
+    assert set(technique.salt["packages"]) == {"ai-edge-quantizer", "ai-edge-litert"}
+    elsewhere = replace(quantized, deployment=Deployment("openvino", precision="int8"))
+    others = plan.measurement(elsewhere, plan.original(setup), setup, "validation").stages[:-1]
+    assert not any("ai-edge-quantizer" in stage.salt["packages"] for stage in others)
+
+
+def test_no_way_leads_from_an_onnx_file_to_litert(setup: Setup) -> None:
+    onnx = replace(setup, source_format="onnx")
+    with pytest.raises(StageError, match="litert takes litert; a network in onnx leads to none of them"):
+        plan.measurement(Candidate((), Deployment("litert")), plan.original(onnx), onnx, "validation")
+
+
 def test_each_hardware_measures_its_own_reference_and_shares_what_does_not_depend_on_it(setup: Setup) -> None:
     ours = setup.hardware["default"]
     edge = replace(ours, environment=replace(ours.environment, cpu="another"))

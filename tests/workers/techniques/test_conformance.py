@@ -44,8 +44,10 @@ CASES = (
     Case("recovery", (("epochs", 1.0), ("batch", 16), ("rate", 0.01))),
     Case("static_quantization", (("calibration", 16),), format="onnx"),
     Case("static_quantization", (("calibration", 16),), format="openvino"),
+    Case("static_quantization", (("calibration", 16),), format="litert"),
     Case("dynamic_quantization", format="onnx"),
     Case("dynamic_quantization", (("convolutions", True),), format="onnx"),
+    Case("dynamic_quantization", (("convolutions", True),), format="litert"),
 )
 # NNCF takes seconds for each; the others show the same in less, and ONNX has the narrower path for attention.
 SLOW = {

@@ -35,7 +35,7 @@ def accuracy(model: Any, form: str, context: Context) -> float:
     return float((found.argmax(1) == arrays.targets).mean())
 
 
-@pytest.mark.parametrize("form", STATIC.formats)
+@pytest.mark.parametrize("form", ["openvino", "onnx"])
 def test_eight_bits_keep_the_accuracy_and_the_batch(
     form: str, network: ResidualCNN, context: Context, tmp_path: Path
 ) -> None:
