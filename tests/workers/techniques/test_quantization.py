@@ -46,6 +46,23 @@ def test_eight_bits_keep_the_accuracy_and_the_batch(
     assert accuracy(quantized, form, context) > original - 0.03
 
 
+def test_onnxruntimes_own_quantizer_keeps_accuracy_and_batch_too(
+    network: ResidualCNN, context: Context, tmp_path: Path
+) -> None:
+    params = {"calibration": 64, "tool": "onnxruntime"}
+    quantized, facts = STATIC.apply(load_as("onnx", 4, context, tmp_path), params, context)
+    original = accuracy(load_as("onnx", 4, context, tmp_path), "onnx", context)
+    assert facts["quantizers"] >= 10
+    assert Graph.of(quantized).batch(context) == 4
+    assert accuracy(quantized, "onnx", context) > original - 0.03
+
+
+def test_onnxruntimes_quantizer_takes_no_other_format(network: ResidualCNN, context: Context, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="takes ONNX networks only") as raised:
+        STATIC.apply(load_as("openvino", 1, context, tmp_path), {"tool": "onnxruntime"}, context)
+    assert raised.value.kind is FailureKind.UNSUPPORTED
+
+
 def test_a_dynamic_batch_is_refused(network: ResidualCNN, context: Context, tmp_path: Path) -> None:
     model = load_as("onnx", 1, context, tmp_path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
