@@ -14,6 +14,8 @@ from autoopt.workers.parameters import Parameter
 from autoopt.workers.techniques.base import Technique
 
 EPOCHS = "epochs"
+# What is chosen before an engine's options are.
+_OPTION_FACTS = ("hardware", "precision", "fusion", "batch", "threads", "instances")
 
 
 def application_order(names: Iterable[str], techniques: Mapping[str, Technique]) -> tuple[str, ...]:
@@ -74,6 +76,12 @@ def option_choices(
         if name not in known:
             message = f"{where}: {unknown('key', name, ('precision', 'fusion', *known))}"
             raise SpaceError(message)
+    facts = (*_OPTION_FACTS, *(f"{engine}.{name}" for name in known))
+    for name, section in given.items():
+        for fact in _qualified(section.when, engine):
+            if fact not in facts:
+                message = f"{where}.{name}.when: {unknown('fact', fact, facts)}"
+                raise SpaceError(message)
     return tuple(_choice(known[name], given[name], None, engine, where) for name in known if name in given)
 
 

@@ -130,6 +130,10 @@ def test_whole_numbers_become_fractions_where_the_parameter_takes_fractions(spac
         ("vino: {stream: [1]}", 'there is no key "stream"; did you mean "streams"?'),
         ("vino: {precison: int8}", 'there is no key "precison"; did you mean "precision"?'),
         ("vino: {streams: [0, 1]}", "0 is not allowed. Allowed: 1 to 64"),
+        (
+            "vino: {hint: {values: [throughput], when: {recovery: true}}}",
+            'deployment.engine.vino.hint.when: there is no fact "recovery"',
+        ),
         ("eager: {streams: [1]}", 'there is no key "streams". Allowed: precision, fusion.'),
     ],
 )

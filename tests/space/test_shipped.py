@@ -41,6 +41,8 @@ def test_full_holds_every_technique_every_parameter_and_every_engine() -> None:
         declared = {parameter.name for parameter in techniques()[name].parameters} - {"offset"}
         given = set(section.parameters) | ({"epochs"} if section.rungs else set())
         assert given == declared, name
+    for name, serving in full.deployment.engine.items():
+        assert set(serving.options) == {option.name for option in engines()[name].options}, name
 
 
 @pytest.mark.parametrize("name", sorted(shipped_spaces()))

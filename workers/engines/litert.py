@@ -97,13 +97,15 @@ class LiteRtSession(Session):
     def effective(self) -> Effective:
         """Read from the interpreter's operations, and from how many threads XNNPACK starts for the same network again."""
         found = operations(self._interpreter)
-        precision, words = precision_by_share(precisions(found))
+        nodes = precisions(found)
+        precision, words = precision_by_share(nodes)
         others = sorted({each.name for each in found if not each.delegated})
         before = thread_count()
         twin = _open(self._path, self._deployment)
         threads = thread_count() - before + 1
         del twin
         return Effective(
+            nodes=nodes,
             engine_version=metadata.version("ai-edge-litert"),
             hardware="cpu",
             precision=precision,

@@ -67,7 +67,7 @@ def test_pytorch_in_bf16_is_told_as_bf16(
     assert _effective(workbench, tmp_path, asked, asked).precision == "bf16"
 
 
-@pytest.mark.parametrize("name", ["pytorch", "torchscript", "onnxruntime", "openvino", "litert"])
+@pytest.mark.parametrize("name", ["pytorch", "torchscript", "onnxruntime", "openvino", "litert", "xla"])
 def test_a_precision_that_the_processor_does_not_execute_is_refused(
     workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -120,7 +120,7 @@ def test_inductors_precision_is_that_of_its_weight_matrices() -> None:
     assert weight_types(program) == {"bf16": 1, "fp32": 1}
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "litert"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "litert", "xla"])
 def test_an_idle_session_of_two_threads_burns_no_processor_time(
     workbench: Workbench, tmp_path: Path, name: str
 ) -> None:

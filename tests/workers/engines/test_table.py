@@ -28,7 +28,7 @@ def fresh_table() -> Iterator[None]:
 def test_importing_the_table_and_the_engines_imports_no_runtime() -> None:
     program = (
         "import sys, autoopt.workers.engines as e; e.engines(); "
-        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'onnx', 'ai_edge_litert', 'ray') if m in sys.modules])"
+        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'onnx', 'ai_edge_litert', 'jaxlib', 'ray') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -70,7 +70,13 @@ def test_a_broken_entry_point_becomes_an_engine_that_offers_nothing_and_says_why
 
 @pytest.mark.parametrize(
     ("name", "runtime"),
-    [("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("litert", "ai_edge_litert"), ("pytorch", "torch")],
+    [
+        ("onnxruntime", "onnxruntime"),
+        ("openvino", "openvino"),
+        ("litert", "ai_edge_litert"),
+        ("pytorch", "torch"),
+        ("xla", "jaxlib.xla_client"),
+    ],
 )
 def test_an_engine_that_is_not_installed_offers_nothing_and_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, name: str, runtime: str
