@@ -1,8 +1,12 @@
 """XLA: the network as StableHLO, compiled ahead of time by a PJRT client.
 
 The artifact is the StableHLO with its weights as constants (see `xla_export`), and what the client compiled of it, which is machine
-code: loading compiles nothing. Where that was made by another version or for another processor it is compiled anew from the
-StableHLO, a second or so, since XLA would load it all the same and die of an illegal instruction.
+code: loading compiles nothing. Both hold the weights, so it is twice as large as other engines'. Where the machine code is another
+version's or for another processor the StableHLO is compiled anew, in a second or so: XLA itself would only warn that such code may
+end in an illegal instruction.
+
+A pool has as many threads as are asked for. An operation runs in so many, the thread that comes to it among them: with one thread
+that is always the caller, with more the caller or whichever of the pool finished what was before.
 
 XLA for CPUs computes BF16 in FP32 between conversions, so FP32 is all that it executes there. "default" leaves matrix products and
 convolutions to YNNPACK's kernels, "native" none: a MobileNet of 128 × 128 takes 20 ms with them and 38 without, one encoder layer of
