@@ -47,6 +47,8 @@ def attend(
         The number of calls.
     """
     wait_ns = round(deployment.max_wait_ms * 1e6) if deployment.batching == DYNAMIC else None
+    if bare or deployment.batch == 1:
+        wait_ns = 0  # waiting for others is the deployment's, and none of the harness's
     samples = _Samples(batches)
     calls = [0] * streams
 

@@ -22,7 +22,7 @@ _WARM_UP = 0.1
 _GROWTH, _GROWTH_OF_BOUND = 1.5, 0.1
 _FEWEST = 30
 _MOST = 12
-"""Rates that one search tries: on a quiet machine it takes half as many, and on one that is not it would never end."""
+"""Rates that one search tries: on a quiet machine it takes half as many."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,13 @@ def _grows(latency_ms: np.ndarray, bound_ms: float) -> bool:
     return last > _GROWTH * first + _GROWTH_OF_BOUND * bound_ms
 
 
-def highest_rate(watch: Callable[[float], Window], capacity: float, step: float, searches: int) -> Found:
+def highest_rate(
+    watch: Callable[[float], Window],
+    capacity: float,
+    step: float,
+    searches: int,
+    late: Callable[[], bool] = lambda: False,
+) -> Found:
     """Search.
 
     Each search goes down until a rate holds, then bisects between it and the lowest above that did not, until they are no further apart than
@@ -102,11 +108,14 @@ def highest_rate(watch: Callable[[float], Window], capacity: float, step: float,
         capacity: samples a second when the instances are never idle; nothing can be faster.
         step: when to stop, as a factor.
         searches: how often to search; the middle one counts.
+        late: whether the time is over: then no other rate is tried, and no other search begun.
     """
     windows: list[Window] = []
     found = []
-    for _ in range(searches):
-        tries = _Tries(watch)
+    for number in range(searches):
+        if number and late():
+            break
+        tries = _Tries(watch, late)
         found.append(_search(tries, capacity, step))
         windows += tries.windows
     lows, highs = sorted(low for low, _ in found), [high for _, high in found]
@@ -118,14 +127,14 @@ def highest_rate(watch: Callable[[float], Window], capacity: float, step: float,
 class _Tries:
     """The rates that one search has tried."""
 
-    def __init__(self, watch: Callable[[float], Window]) -> None:
-        self._watch = watch
+    def __init__(self, watch: Callable[[float], Window], late: Callable[[], bool]) -> None:
+        self._watch, self._late = watch, late
         self.windows: list[Window] = []
 
     @property
     def over(self) -> bool:
         """Whether there were enough."""
-        return len(self.windows) >= _MOST
+        return len(self.windows) >= _MOST or self._late()
 
     def hold(self, rate: float) -> bool:
         """Whether the server keeps up with this one."""
@@ -137,6 +146,8 @@ def _search(tries: _Tries, capacity: float, step: float) -> tuple[float, float]:
     """The highest rate that held twice, and the lowest above it that did not; the one reached so far when there were enough tries."""
     low, high = 0.0, capacity
     for fraction in FRACTIONS:
+        if tries.over and tries.windows:
+            return 0.0, high
         if tries.hold(fraction * capacity):
             low = fraction * capacity
             break

@@ -50,6 +50,8 @@ class TimingSettings:
     """A rate is found when the next higher one that was tried and did not hold is no more than this factor away."""
     searches: int = 3
     """So often is it found anew: the middle one counts."""
+    load_s: float = 35.0
+    """When so long has been searched for the rate, no other one is tried: on a busy machine it would never end."""
 
 
 @dataclass(frozen=True)

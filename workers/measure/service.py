@@ -25,10 +25,12 @@ from autoopt.workers.measure.requests import CAPACITY, RequestQueue
 
 _FEWEST_REQUESTS = 200
 """One of a hundred may be late: below this, a rate would hold or not by a single request."""
+_LONGEST, _FEW_REQUESTS = 4, 40
+"""A window gets so many times longer for those, at most; at the slowest rates there are fewer."""
 _OVERDUE = 10
 """A request that has waited so many times the bound shows that the server does not keep up: the window ends."""
 _LOOK_S = 0.01
-_LAG_OF_BOUND = 0.1
+_LAG_OF_BOUND = 0.25
 """A generator that is later than this share of the bound was disturbed, and the window is repeated."""
 _REPEATS, _REPEATS_IN_ALL = 3, 6
 _BARE_S, _BARE_RATE = 0.5, 1000.0
@@ -76,7 +78,8 @@ def serve(
         return seen
 
     bare = _watch(server, queue, min(_BARE_RATE, capacity), bound_ms, cores, _BARE_S, 0, bare=True)
-    found = highest_rate(watch, capacity, settings.rate_step, settings.searches)
+    ends = time.monotonic() + settings.load_s
+    found = highest_rate(watch, capacity, settings.rate_step, settings.searches, late=lambda: time.monotonic() > ends)
     windows = list(found.windows)
     if settings.searches > 1:
         windows += [watch(share * found.rate.value) for share in _SHARES if found.rate.value]
@@ -134,7 +137,8 @@ def _watch(
     *,
     bare: bool = False,
 ) -> Window:
-    count = min(CAPACITY, max(_FEWEST_REQUESTS, round(rate * seconds)))
+    fewest = min(_FEWEST_REQUESTS, max(_FEW_REQUESTS, round(rate * _LONGEST * seconds)))
+    count = min(CAPACITY, max(fewest, round(rate * seconds)))
     planned = arrivals(rate, count, seed)
     queue.reset()
     server.attend(bare=bare)

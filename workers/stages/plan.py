@@ -35,7 +35,14 @@ PROBE_CALIBRATION = 32
 # A probe only has to tell whether training is worth it.
 PROBE_TIMING = {"target_half_width": 0.04, "max_s": 1.2}
 # While searching, a rough interval does; what is confirmed is timed with the defaults.
-SEARCH_TIMING = {"target_half_width": 0.02, "max_s": 2.0, "window_s": 0.7, "rate_step": 1.1, "searches": 1}
+SEARCH_TIMING = {
+    "target_half_width": 0.02,
+    "max_s": 2.0,
+    "window_s": 0.7,
+    "rate_step": 1.1,
+    "searches": 1,
+    "load_s": 12.0,
+}
 SMALLER = 4
 """A dynamic batch that is not full goes to an artifact at most so many times too large: each size is one more to build and to keep in memory."""
 

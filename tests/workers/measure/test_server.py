@@ -239,3 +239,15 @@ def test_a_server_that_dies_under_load_is_told_as_that(digits: Any, measured: Ca
     with pytest.raises(StageError, match="SIGSEGV") as refused:
         measured(request(digits, planted(digits, "later"), 40.0))
     assert refused.value.kind is FailureKind.CRASHED
+
+
+def test_a_search_that_is_late_ends_with_what_it_has() -> None:
+    looked = []
+
+    def watch(rate: float) -> Window:
+        looked.append(rate)
+        return simulated(1.0, 10.0)(rate)
+
+    found = highest_rate(watch, 1000.0, step=1.001, searches=3, late=lambda: len(looked) >= 3)
+    assert len(looked) == 3
+    assert found.rate.value > 0
