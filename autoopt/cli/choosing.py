@@ -19,6 +19,9 @@ _GOALS = {
     "--max-latency-ms": "milliseconds a sample",
     "--max-size-mb": "of the artifact, in megabytes",
     "--min-accuracy": "in the metric's unit",
+    "--max-memory-mb": "that loading and running adds to a process, in megabytes",
+    "--max-load-s": "seconds from the file to a session",
+    "--min-rate": "of a server: requests a second under its bound",
 }
 
 

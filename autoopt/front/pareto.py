@@ -75,6 +75,10 @@ class Front(Sequence[Config]):
         max_latency_ms: float | None = None,
         max_size_mb: float | None = None,
         min_accuracy: float | None = None,
+        *,
+        max_memory_mb: float | None = None,
+        max_load_s: float | None = None,
+        min_rate: float | None = None,
     ) -> Pick:
         """The fastest config that meets every goal at 95 % confidence, or the nearest one and why none does.
 
@@ -86,11 +90,14 @@ class Front(Sequence[Config]):
             max_latency_ms: per sample.
             max_size_mb: of the artifact, in units of 1,000,000 bytes.
             min_accuracy: in the metric's unit.
+            max_memory_mb: that loading and running adds to a process, in units of 1,000,000 bytes.
+            max_load_s: seconds from the file to a session.
+            min_rate: of a server: requests a second under its bound.
 
         Raises:
-            UserError: a goal that is not a finite number, or a latency or size that is not above 0.
+            UserError: a goal that is not a finite number, or a latency, size, memory, time or rate that is not above 0.
         """
-        goals = Goals(max_accuracy_drop, max_latency_ms, max_size_mb, min_accuracy)
+        goals = Goals(max_accuracy_drop, max_latency_ms, max_size_mb, min_accuracy, max_memory_mb, max_load_s, min_rate)
         config, met, reason = choose(self.comparable, goals.listed(self.words))
         return Pick(
             config=config,

@@ -50,6 +50,10 @@ class JobResult:
         max_latency_ms: float | None = None,
         max_size_mb: float | None = None,
         min_accuracy: float | None = None,
+        *,
+        max_memory_mb: float | None = None,
+        max_load_s: float | None = None,
+        min_rate: float | None = None,
     ) -> Pick:
         """See `Front.pick`.
 
@@ -59,7 +63,15 @@ class JobResult:
         if self.front is None:
             message = f"{self.folder} has no front yet ({self.status}: {self.message or 'nothing measured'}); resume it"
             raise JobError(message)
-        return self.front.pick(max_accuracy_drop, max_latency_ms, max_size_mb, min_accuracy)
+        return self.front.pick(
+            max_accuracy_drop,
+            max_latency_ms,
+            max_size_mb,
+            min_accuracy,
+            max_memory_mb=max_memory_mb,
+            max_load_s=max_load_s,
+            min_rate=min_rate,
+        )
 
 
 class Job(ABC):

@@ -10,7 +10,7 @@ import pytest
 
 from autoopt.errors import UserError
 from autoopt.front import Config, Front, build_front
-from autoopt.records import Estimate, Step
+from autoopt.records import Estimate, Served, Step
 
 SMALLER = (Step("student", {"width": 0.5}),)
 
@@ -143,3 +143,33 @@ def test_importing_the_front_loads_no_pandas() -> None:
         "import sys, autoopt.front; sys.exit(any(name in sys.modules for name in ('pandas', 'torch', 'ray', 'plotly')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def changed(front: Front, number: int, **figures: object) -> Front:
+    """The front with one config's measurement changed."""
+
+    def of(config: Config) -> Config:
+        if config.number != number:
+            return config
+        return replace(config, validation=replace(config.validation, **figures))  # type: ignore[arg-type]
+
+    return replace(front, configs=tuple(map(of, front.configs)), all_configs=tuple(map(of, front.all_configs)))
+
+
+def test_memory_and_loading_are_goals(front: Front) -> None:
+    hungry = changed(front, 4, peak_rss_bytes=50_000_000)
+    assert hungry.pick(max_memory_mb=10).config.number == 3
+    slow = changed(front, 4, load_s=5.0)
+    assert slow.pick(max_load_s=1).config.number == 3
+
+
+def test_a_rate_is_met_by_the_lower_end_of_its_interval(front: Front) -> None:
+    nobody = front.pick(min_rate=100)
+    assert not nobody.met
+    assert "was not measured under load" in nobody.reason
+    served = front
+    for number, rate in ((2, 200.0), (3, 110.0)):
+        held = Served(20.0, Estimate(rate, 0.85 * rate, 1.1 * rate), (), 0.1, 0.2)
+        served = changed(served, number, served=held)
+    assert served.pick(min_rate=100).config.number == 2
+    assert served.pick(min_rate=90).config.number == 3
