@@ -69,15 +69,15 @@ def serve(
     seeds = iter(range(1, 1 << 20))
 
     def watch(rate: float) -> Window:
-        seen = _watch(server, queue, rate, bound_ms, cores, settings.window_s, next(seeds))
+        seen = watch_at(server, queue, rate, bound_ms, cores, settings.window_s, next(seeds))
         for _ in range(_REPEATS):
             if seen.lag_ms <= _LAG_OF_BOUND * bound_ms or disturbed.windows >= _REPEATS_IN_ALL:
                 break
             disturbed.windows += 1
-            seen = _watch(server, queue, rate, bound_ms, cores, settings.window_s, next(seeds))
+            seen = watch_at(server, queue, rate, bound_ms, cores, settings.window_s, next(seeds))
         return seen
 
-    bare = _watch(server, queue, min(_BARE_RATE, capacity), bound_ms, cores, _BARE_S, 0, bare=True)
+    bare = watch_at(server, queue, min(_BARE_RATE, capacity), bound_ms, cores, _BARE_S, 0, bare=True)
     ends = time.monotonic() + settings.load_s
     found = highest_rate(watch, capacity, settings.rate_step, settings.searches, late=lambda: time.monotonic() > ends)
     windows = list(found.windows)
@@ -126,7 +126,7 @@ def share_of_capacity(rate: Estimate, capacity: float) -> Estimate:
     return Estimate(*(min(1.0, each / capacity) for each in (rate.value, rate.low, rate.high)))
 
 
-def _watch(
+def watch_at(
     server: Server,
     queue: RequestQueue,
     rate: float,
@@ -137,6 +137,11 @@ def _watch(
     *,
     bare: bool = False,
 ) -> Window:
+    """Serve requests at one rate for so long, and look; ``bare`` without a network.
+
+    Raises:
+        StageError: what failed in an instance.
+    """
     fewest = min(_FEWEST_REQUESTS, max(_FEW_REQUESTS, round(rate * _LONGEST * seconds)))
     count = min(CAPACITY, max(fewest, round(rate * seconds)))
     planned = arrivals(rate, count, seed)
