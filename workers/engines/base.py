@@ -82,9 +82,6 @@ class Engine(ABC):
     any_batch: ClassVar[bool] = False
     """Whether an artifact computes the same for batches of another size than the deployment's. Then a whole split is
     predicted in large ones; timing always uses the deployment's."""
-    caller_takes_turns: ClassVar[bool] = False
-    """Whether the calling thread begins what a pool of `threads` goes on with: then one thread more has computed than do at a
-    time."""
     build_fields: ClassVar[tuple[str, ...]] = ("precision", "batch", "hardware")
     """The fields of `Deployment` that change the artifact; the others apply when it is loaded."""
 

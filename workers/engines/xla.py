@@ -52,7 +52,6 @@ class Xla(Engine):
     packages = ("jaxlib",)
     preload = ()  # 0.03 s, and it reads only once how much to log
     trusted_only = True
-    caller_takes_turns = True
     build_fields = ("precision", "fusion", "batch", "threads", "hardware")
 
     def offer(self) -> Offer:
