@@ -108,8 +108,20 @@ def test_two_threads_share_the_work(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024)).eval()
     session = engine("xla").load(_built(network, signature, tmp_path, two), two, signature)
     spent = _spent(session, (np.ones((64, 1024), np.float32),), calls=100)
+    require_threads(spent, two)
     assert spent[1] > 0.25 * spent[0]
     assert session.effective().threads == 2
+
+
+@pytest.mark.parametrize(("threads", "fusion", "fusions"), [(1, "default", 1), (1, "native", 0), (2, "default", 0)])
+def test_ynnpack_takes_products_by_default_and_only_where_one_thread_computes(
+    threads: int, fusion: str, fusions: int
+) -> None:
+    client = open_client("cpu", threads)
+    program = export_stablehlo(Cast(nn.Linear(64, 64).eval(), torch.float32), (torch.ones(8, 64),))
+    executable = client.compile(program, xla._options(Deployment("xla", fusion=fusion, threads=threads)))
+    (module,) = executable.hlo_modules()
+    assert module.to_string().count("__ynn_fusion") == fusions
 
 
 def test_a_session_keeps_to_its_threads_beside_one_with_more(artifact: Path) -> None:
