@@ -102,12 +102,13 @@ def test_one_thread_computes_even_twenty_branches(tmp_path: Path) -> None:
     assert session.effective().threads == 1
 
 
-def test_two_threads_share_the_work(tmp_path: Path) -> None:
-    two = Deployment("xla", threads=2, batch=64)
-    signature = Signature("array", (TensorSpec("x", (1024,), "float32"),))
-    network = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024)).eval()
+def test_two_threads_share_the_work_of_a_large_network(tmp_path: Path) -> None:
+    two = Deployment("xla", threads=2)
+    signature = Signature("array", (TensorSpec("x", (3, 112, 112), "float32"),))
+    layers = [nn.Conv2d(3, 64, 3, padding=1), *[nn.Conv2d(64, 64, 3, padding=1) for _ in range(3)]]
+    network = nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())]).eval()
     session = engine("xla").load(_built(network, signature, tmp_path, two), two, signature)
-    spent = _spent(session, (np.ones((64, 1024), np.float32),), calls=100)
+    spent = _spent(session, (np.ones((1, 3, 112, 112), np.float32),), calls=20)
     require_threads(spent, two)
     assert spent[1] > 0.25 * spent[0]
     assert session.effective().threads == 2
