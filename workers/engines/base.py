@@ -99,9 +99,6 @@ class Engine(ABC):
     predicted in large ones; timing always uses the deployment's."""
     options: ClassVar[tuple[Parameter, ...]] = ()
     """Settings of its own, which a space may let the search choose."""
-    caller_takes_turns: ClassVar[bool] = False
-    """Whether the calling thread begins what a pool of `threads` goes on with: then one thread more has computed than do at a
-    time."""
     build_fields: ClassVar[tuple[str, ...]] = ("precision", "batch", "hardware")
     """The fields of `Deployment` and the options that change the artifact; the others apply when it is loaded."""
 

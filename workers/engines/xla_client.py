@@ -55,7 +55,7 @@ class Client:
         return str(self.device.client.platform)
 
     def threads(self) -> int:
-        """Threads that compute: the pool's, of which the calling thread takes one's place. On a GPU the calling thread alone."""
+        """Threads that compute: as many as the pool has, to which the caller hands over. On a GPU the caller alone."""
         return sum(_name(thread) == _POOL for thread in self.started) if self.hardware == "cpu" else 1
 
 

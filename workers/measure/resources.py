@@ -9,7 +9,6 @@ import os
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Deployment, Effective
-from autoopt.workers.engines import engine
 from autoopt.workers.measure.records import Executed
 
 # What an engine may report for a precision that was asked.
@@ -74,7 +73,7 @@ def _wrong_precision(effective: Effective, deployment: Deployment, executed: Exe
 
 
 def require_threads(thread_ns: tuple[int, ...], deployment: Deployment) -> None:
-    """See that no more threads computed than were asked for, but for a caller that takes turns with several (`Engine`).
+    """See that no more threads computed than were asked for.
 
     Args:
         thread_ns: processor time of each thread, the busiest first.
@@ -84,8 +83,7 @@ def require_threads(thread_ns: tuple[int, ...], deployment: Deployment) -> None:
         StageError: NOT_AS_ASKED.
     """
     computing = [spent for spent in thread_ns if spent > _COMPUTES * thread_ns[0]]
-    takes_turns = deployment.threads > 1 and engine(deployment.engine).caller_takes_turns
-    if len(computing) > deployment.threads + takes_turns:
+    if len(computing) > deployment.threads:
         shares = ", ".join(f"{spent / sum(thread_ns):.0%}" for spent in computing)
         message = (
             f"{deployment.engine} computed in {len(computing)} threads (their shares: {shares}), "

@@ -102,14 +102,27 @@ def test_one_thread_computes_even_twenty_branches(tmp_path: Path) -> None:
     assert session.effective().threads == 1
 
 
-def test_two_threads_share_the_work(tmp_path: Path) -> None:
-    two = Deployment("xla", threads=2, batch=64)
-    signature = Signature("array", (TensorSpec("x", (1024,), "float32"),))
-    network = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024)).eval()
+def test_two_threads_share_the_work_of_a_large_network(tmp_path: Path) -> None:
+    two = Deployment("xla", threads=2)
+    signature = Signature("array", (TensorSpec("x", (3, 112, 112), "float32"),))
+    layers = [nn.Conv2d(3, 64, 3, padding=1), *[nn.Conv2d(64, 64, 3, padding=1) for _ in range(3)]]
+    network = nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())]).eval()
     session = engine("xla").load(_built(network, signature, tmp_path, two), two, signature)
-    spent = _spent(session, (np.ones((64, 1024), np.float32),), calls=100)
+    spent = _spent(session, (np.ones((1, 3, 112, 112), np.float32),), calls=20)
+    require_threads(spent, two)
     assert spent[1] > 0.25 * spent[0]
     assert session.effective().threads == 2
+
+
+@pytest.mark.parametrize(("threads", "fusion", "fusions"), [(1, "default", 1), (1, "native", 0), (2, "default", 0)])
+def test_ynnpack_takes_products_by_default_and_only_where_one_thread_computes(
+    threads: int, fusion: str, fusions: int
+) -> None:
+    client = open_client("cpu", threads)
+    program = export_stablehlo(Cast(nn.Linear(64, 64).eval(), torch.float32), (torch.ones(8, 64),))
+    executable = client.compile(program, xla._options(Deployment("xla", fusion=fusion, threads=threads)))
+    (module,) = executable.hlo_modules()
+    assert module.to_string().count("__ynn_fusion") == fusions
 
 
 def test_a_session_keeps_to_its_threads_beside_one_with_more(artifact: Path) -> None:

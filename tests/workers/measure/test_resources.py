@@ -43,23 +43,8 @@ def test_another_device_or_number_of_threads_is_refused_with_the_details() -> No
         require_as_asked(effective, Deployment("any", threads=2, hardware="cuda"), Executed())
 
 
-THREE_THAT_COMPUTED = (40_000, 35_000, 30_000, 100)
-
-
-def test_a_caller_that_takes_turns_with_its_pool_is_one_thread_more() -> None:
-    require_threads(THREE_THAT_COMPUTED, Deployment("xla", threads=2))
-
-
-@pytest.mark.parametrize(
-    ("spent", "deployment"),
-    [
-        (THREE_THAT_COMPUTED, Deployment("onnxruntime", threads=2)),
-        ((*THREE_THAT_COMPUTED[:3], 20_000), Deployment("xla", threads=2)),
-        ((40_000, 20_000), Deployment("xla", threads=1)),
-    ],
-    ids=["whose caller is one of the pool", "more than one thread more", "with one thread there are no turns"],
-)
-def test_other_threads_than_asked_for_are_refused(spent: tuple[int, ...], deployment: Deployment) -> None:
-    with pytest.raises(StageError, match="threads") as refused:
-        require_threads(spent, deployment)
+def test_a_thread_more_than_asked_for_that_computes_is_refused() -> None:
+    require_threads((40_000, 35_000, 100), Deployment("any", threads=2))
+    with pytest.raises(StageError, match="computed in 3 threads") as refused:
+        require_threads((40_000, 35_000, 30_000, 100), Deployment("any", threads=2))
     assert refused.value.kind is FailureKind.NOT_AS_ASKED
