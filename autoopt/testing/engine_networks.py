@@ -157,6 +157,31 @@ class _Bytes(nn.Module):
         return logits
 
 
+class _Spectral(nn.Module):
+    """x: float32, (N, 16). A Fourier transform: complex numbers, which few runtimes know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(9, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.fft.rfft(x).abs())
+        return logits
+
+
+class _DataDependent(nn.Module):
+    """x: float32, (N, 16). How many numbers there are inside depends on the data: no static shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        positive = x[x > 0]
+        logits: Tensor = self.head(x) + positive.mean()
+        return logits
+
+
 class Refusing(nn.Module):
     """x: float32, (N, 4). Raises when it is called: no engine can take it."""
 
@@ -206,4 +231,9 @@ NETWORKS = (
     ),
     Network("bytes", _Bytes, _array("image", (3, 8, 8), "uint8"), quantizes=("int8",)),
 )
+UNUSUAL = (
+    Network("spectral", _Spectral, _array("x", (16,))),
+    Network("data_dependent", _DataDependent, _array("x", (16,))),
+)
+"""An engine takes them, or says in a sentence why it does not."""
 REFUSING = Network("refusing", Refusing, _array("x", (4,)))

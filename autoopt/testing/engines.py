@@ -35,7 +35,16 @@ from autoopt.workers.engines.base import Engine, Session
 from autoopt.workers.formats import FORMATS
 from autoopt.workers.parameters import Parameter, Value
 
-__all__ = ["Case", "Workbench", "cases", "check", "check_declarations", "check_fresh_process", "check_refusal"]
+__all__ = [
+    "Case",
+    "Workbench",
+    "cases",
+    "check",
+    "check_declarations",
+    "check_fresh_process",
+    "check_refusal",
+    "check_unusual",
+]
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 0.5, "int8_dynamic": 0.5}
 """The mean absolute difference from the source network's outputs, in units of their standard deviation.
@@ -155,6 +164,25 @@ def check_refusal(engine: Engine, workbench: Workbench) -> None:
         else:
             message = f"{engine.name} built a network that raises when it is called"
             raise AssertionError(message)
+
+
+def check_unusual(engine: Engine, network: Network, workbench: Workbench) -> str | None:
+    """A network with an operator or a shape that many runtimes do not take is computed rightly, or refused in one readable sentence.
+
+    Returns:
+        None, or the refusal.
+    """
+    case = Case(engine, network, Deployment(engine.name, batch=2))
+    with tempfile.TemporaryDirectory(prefix="autoopt-conformance-") as folder:
+        artifact = Path(folder)
+        try:
+            _build(case, workbench, artifact)
+            outputs = _copies(engine.load(artifact, case.deployment, network.signature)(network.inputs(2)))
+        except StageError as error:
+            _assert_readable_refusal(error)
+            return error.message
+        _assert_agree(case, outputs, workbench.reference(network, 2), TOLERANCE["fp32"], what="the source network")
+    return None
 
 
 def check_fresh_process(case: Case, workbench: Workbench, *, blocked: tuple[str, ...] = ()) -> None:

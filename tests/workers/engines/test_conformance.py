@@ -7,7 +7,7 @@ from _pytest.mark import ParameterSet
 
 from autoopt.records import Deployment
 from autoopt.testing import engines as suite
-from autoopt.testing.engine_networks import NETWORKS
+from autoopt.testing.engine_networks import NETWORKS, UNUSUAL, Network
 from autoopt.workers.engines import engine, engines
 
 # A build takes some ten seconds: one case here, the others by `make test-slow`.
@@ -48,6 +48,14 @@ def test_declarations_hold_together(name: str) -> None:
 @pytest.mark.parametrize("name", list(engines()))
 def test_a_network_that_cannot_run_is_refused_in_one_sentence(name: str, workbench: suite.Workbench) -> None:
     suite.check_refusal(engine(name), workbench)
+
+
+@pytest.mark.parametrize("network", UNUSUAL, ids=lambda network: network.name)
+@pytest.mark.parametrize("name", list(_engine_parameters()))
+def test_an_operator_or_a_shape_that_it_does_not_know_is_refused_in_one_sentence(
+    name: str, network: Network, workbench: suite.Workbench
+) -> None:
+    suite.check_unusual(engine(name), network, workbench)
 
 
 @pytest.mark.parametrize("name", list(_engine_parameters()))
