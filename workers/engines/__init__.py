@@ -23,6 +23,7 @@ _ENGINES = {
     "inductor": "autoopt.workers.engines.inductor:Inductor",
     "onnxruntime": "autoopt.workers.engines.onnxruntime:OnnxRuntime",
     "openvino": "autoopt.workers.engines.openvino:OpenVino",
+    "tvm": "autoopt.workers.engines.tvm:Tvm",
 }
 # Engines that no search uses unless it names them: they compute nothing of worth.
 _FOR_TESTS = {"null": "autoopt.workers.engines.null:Null"}
