@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -68,8 +69,8 @@ class Tvm(Engine):
     def offer(self) -> Offer:
         """FP32, where there is a compiler to link with."""
         offer = _offer_loaded()
-        if offer.reason is None and _linker() is None:
-            reason = "TVM links its kernels with a C++ compiler; there is none on the PATH"
+        if offer.reason is None and shutil.which(_compiler()) is None:
+            reason = f"TVM links its kernels with a C++ compiler; {_compiler()} is not on the PATH"
             return replace(offer, reason=reason, remedy="apt install g++ (or set CXX)")
         return offer
 
@@ -150,25 +151,27 @@ def tuning_s(deployment: Deployment) -> float:  # noqa: ARG001 (where an engine'
 
 def computed_types(program: IRModule) -> dict[str, int]:
     """How many kernels of a program sum up products, by the precision that they multiply in."""
+    from tvm.tirx import PrimFunc
+    from tvm.tirx.stmt_functor import post_order_visit
+
+    counts: Counter[str] = Counter()
+    for kernel in program.functions.values():
+        if isinstance(kernel, PrimFunc):
+            found: set[str] = set()
+            post_order_visit(kernel.body, lambda node, found=found: found.update(_multiplied(node)))
+            counts.update(_PRECISIONS.get(dtype, dtype) for dtype in found)
+    return dict(counts)
+
+
+def _multiplied(node: Any) -> tuple[str, ...]:
+    """The type in which a statement like ``sum[i] = sum[i] + a[i] * b[i]`` multiplies; empty for any other."""
     from tvm import tirx
 
-    counts: dict[str, int] = {}
-    for function in program.functions.values():
-        found: set[str] = set()
-
-        def visit(node: Any, found: set[str] = found) -> None:
-            if isinstance(node, tirx.BufferStore) and isinstance(node.value, tirx.Add):
-                summed, product = node.value.a, node.value.b
-                if isinstance(summed, tirx.BufferLoad) and summed.buffer.same_as(node.buffer):
-                    if isinstance(product, tirx.Mul):
-                        found.add(str(product.ty.dtype))
-
-        if isinstance(function, tirx.PrimFunc):
-            tirx.stmt_functor.post_order_visit(function.body, visit)
-        for dtype in found:
-            name = _PRECISIONS.get(dtype, dtype)
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+    if not (isinstance(node, tirx.BufferStore) and isinstance(node.value, tirx.Add)):
+        return ()
+    summed, product = node.value.a, node.value.b
+    same = isinstance(summed, tirx.BufferLoad) and summed.buffer.same_as(node.buffer)
+    return (str(product.ty.dtype),) if same and isinstance(product, tirx.Mul) else ()
 
 
 def _offer_loaded() -> Offer:
@@ -181,9 +184,10 @@ def _offer_loaded() -> Offer:
     return Offer(Tvm.name, version=version, precisions={"cpu": ("fp32",)}, slow_build=True)
 
 
-def _linker() -> str | None:
-    chosen = os.environ.get("CXX")
-    return next(filter(None, map(shutil.which, [chosen] if chosen else ["g++", "clang++", "c++"])), None)
+def _compiler() -> str:
+    """The C++ compiler to link with: what CXX says, or the first of the usual ones that there is."""
+    usual = ("g++", "clang++", "c++")
+    return os.environ.get("CXX") or next(filter(shutil.which, usual), usual[0])
 
 
 def _target(threads: int) -> Target:
@@ -232,7 +236,7 @@ def _compile(program: IRModule, target: Target, library: Path) -> None:
 
     with tvm.transform.PassContext(opt_level=3), tempfile.TemporaryDirectory(prefix="autoopt-tvm-") as folder:
         compiled = relax.build(program, target, exec_mode="compiled")
-        compiled.export_library(str(library), workspace_dir=folder, cc=_linker())
+        compiled.export_library(str(library), workspace_dir=folder, cc=_compiler())
 
 
 def _facts(program: IRModule, target: Target, deployment: Deployment, tuning: Tuning) -> Built:

@@ -145,9 +145,8 @@ def _few() -> dict[Any, Callable[..., Any]]:
 def _all() -> dict[Any, Callable[..., Any]]:
     from torch.export import default_decompositions
 
-    return dict(default_decompositions().items()) | {
-        operator: function for operator, function in _few().items() if function is not _attention
-    }
+    whole = {operator: function for operator, function in _few().items() if function is not _attention}
+    return {**default_decompositions(), **whole}
 
 
 def _attention(

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ TVM's own 300 000 keep an idle session's cores busy for a tenth of a second afte
 _ALIGNMENT = 64
 
 
-@cache
 def runtime() -> Any:
     """The module `tvm_ffi`, with TVM's runtime library loaded.
 

@@ -28,7 +28,7 @@ def fresh_table() -> Iterator[None]:
 def test_importing_the_table_and_the_engines_imports_no_runtime() -> None:
     program = (
         "import sys, autoopt.workers.engines as e; e.engines(); "
-        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'onnx', 'ray') if m in sys.modules])"
+        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'tvm_ffi', 'onnx', 'ray') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -69,7 +69,8 @@ def test_a_broken_entry_point_becomes_an_engine_that_offers_nothing_and_says_why
 
 
 @pytest.mark.parametrize(
-    ("name", "runtime"), [("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("pytorch", "torch")]
+    ("name", "runtime"),
+    [("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("pytorch", "torch"), ("tvm", "tvm_ffi")],
 )
 def test_an_engine_that_is_not_installed_offers_nothing_and_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, name: str, runtime: str
@@ -81,8 +82,9 @@ def test_an_engine_that_is_not_installed_offers_nothing_and_says_how_to_get_it(
     assert "pip install" in offer.remedy
 
 
-def test_inductor_without_a_compiler_offers_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["inductor", "tvm"])
+def test_without_a_compiler_it_offers_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    offer = table.engine("inductor").offer()
+    offer = table.engine(name).offer()
     assert not offer.available
     assert "no-such-compiler" in offer.reason
