@@ -37,7 +37,7 @@ TUNING_S = 120.0
 """How long a network is tuned for."""
 LEAST_SHARE = 0.9
 """A network of whose arithmetic less than this was tuned is refused: untuned, TVM is slower than anything else, often tenfold."""
-_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int32": "int8"}
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _VECTORS = ("avx", "fma", "f16c", "asimd", "sve")
 
 

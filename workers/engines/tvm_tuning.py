@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import struct
@@ -38,9 +39,11 @@ TRIALS = 96
 """The most schedules that are drawn for one task."""
 FEW_TRIALS, SMALL_SHARE = 6, 0.01
 """Tasks that take less than this share of the network's time get so many trials at most."""
-TRIAL_LIMIT_S = 20.0
-PATIENCE = 4.0
-"""A build runs when nobody else wants its cores. By the clock alone, how good TVM is would depend on who else was busy."""
+TRIAL_LIMIT_S = 10
+"""Of processor time."""
+PATIENCE = 4
+"""A build runs when nobody else wants its cores. By the clock alone, how good TVM is would depend on who else was busy; so the clock
+only ends what takes so many times longer than its processor time should."""
 _REPEATS, _REPEAT_S = 8, 1e-3
 _HOPELESS = 3.0
 """A schedule whose second call takes so many times longer than the best is not timed again."""
@@ -105,11 +108,11 @@ def tune(program: IRModule, target: Target, threads: int, seconds: float, folder
     """
     from tvm.s_tir.meta_schedule.database import JSONDatabase
 
-    start, spent = time.monotonic(), _processor_s()
     database = JSONDatabase(str(folder / "workloads.json"), str(folder / "records.json"))
     tasks = _tasks(program, target, threads, database)
     measured = min(threads, len(os.sched_getaffinity(0)))
     _warm(target)
+    start, spent = time.monotonic(), _processor_s()
     while _processor_s() - spent < seconds and time.monotonic() - start < PATIENCE * seconds:
         task = _next(tasks)
         if task is None:
@@ -223,6 +226,7 @@ def _try(task: _Task, target: Target, threads: int, database: Database) -> None:
     task.seen.add(name)
     task.context.notify_runner_results([candidate], [RunnerResult([seconds] if seconds else None, None)])
     if seconds is None:
+        task.exhausted = task.best_s is None and task.drawn >= FEW_TRIALS
         return
     task.timed += 1
     task.best_s = min(seconds, task.best_s or seconds)
@@ -244,7 +248,7 @@ def time_in_child(candidate: Any, target: Target, threads: int, best_s: float | 
         _be_child(parent, writer, candidate, target, threads, best_s)
     os.close(writer)
     try:
-        ready, _, _ = select.select([reader], [], [], TRIAL_LIMIT_S)
+        ready, _, _ = select.select([reader], [], [], PATIENCE * TRIAL_LIMIT_S)
         told = os.read(reader, 8) if ready else b""
     finally:
         os.close(reader)
@@ -257,6 +261,7 @@ def _be_child(parent: int, writer: int, candidate: Any, target: Target, threads:
     """Compile, run, write the time, end; never returns."""
     try:
         system.die_with_parent(parent)
+        resource.setrlimit(resource.RLIMIT_CPU, (TRIAL_LIMIT_S, TRIAL_LIMIT_S))
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
