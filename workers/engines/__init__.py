@@ -33,6 +33,7 @@ _ENGINES = {
     "openvino": "autoopt.workers.engines.openvino:OpenVino",
     "litert": "autoopt.workers.engines.litert:LiteRt",
     "xla": "autoopt.workers.engines.xla:Xla",
+    "tvm": "autoopt.workers.engines.tvm:Tvm",
 }
 # Engines that no search uses unless it names them: they compute nothing of worth.
 _FOR_TESTS = {"null": "autoopt.workers.engines.null:Null"}

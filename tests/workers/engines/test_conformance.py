@@ -8,17 +8,19 @@ from _pytest.mark import ParameterSet
 from autoopt.records import Deployment
 from autoopt.testing import engines as suite
 from autoopt.testing.engine_networks import NETWORKS, UNUSUAL, Network
-from autoopt.workers.engines import engine, engines
+from autoopt.workers.engines import engine, engines, tvm
 
 # A build takes some ten seconds: one case here, the others by `make test-slow`.
-COMPILED = "inductor"
+COMPILED = ("inductor", "tvm")
+TUNING_S = 4.0
+"""Of TVM: enough for a schedule or two of everything; how good they are is not asked here."""
 
 
 def _cases() -> Iterator[ParameterSet]:
     for each in engines().values():
         for case in suite.cases(each):
             first = case.network.name == "residual" and case.deployment.threads == 1
-            slow = each.name == COMPILED and not first
+            slow = each.name in COMPILED and not first
             # Two seconds for a conversion, and the case shows less: one case here, too.
             slow |= each.name == "litert" and case.deployment.fusion == "none" and not first
             yield pytest.param(case, id=str(case), marks=[pytest.mark.slow] if slow else [])
@@ -26,8 +28,13 @@ def _cases() -> Iterator[ParameterSet]:
 
 def _engine_parameters() -> Iterator[ParameterSet]:
     for name in engines():
-        marks = [pytest.mark.slow] if name == COMPILED else []
+        marks = [pytest.mark.slow] if name in COMPILED else []
         yield pytest.param(name, marks=marks)
+
+
+@pytest.fixture(autouse=True)
+def little_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tvm, "TUNING_S", TUNING_S)
 
 
 @pytest.fixture(scope="session")

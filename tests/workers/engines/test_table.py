@@ -28,7 +28,7 @@ def fresh_table() -> Iterator[None]:
 def test_importing_the_table_and_the_engines_imports_no_runtime() -> None:
     program = (
         "import sys, autoopt.workers.engines as e; e.engines(); "
-        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'onnx', 'ai_edge_litert', 'jaxlib', 'ray') if m in sys.modules])"
+        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'onnx', 'ai_edge_litert', 'jaxlib', 'tvm_ffi', 'ray') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -76,6 +76,7 @@ def test_a_broken_entry_point_becomes_an_engine_that_offers_nothing_and_says_why
         ("litert", "ai_edge_litert"),
         ("pytorch", "torch"),
         ("xla", "jaxlib.xla_client"),
+        ("tvm", "tvm_ffi"),
     ],
 )
 def test_an_engine_that_is_not_installed_offers_nothing_and_says_how_to_get_it(
@@ -88,8 +89,9 @@ def test_an_engine_that_is_not_installed_offers_nothing_and_says_how_to_get_it(
     assert "pip install" in offer.remedy
 
 
-def test_inductor_without_a_compiler_offers_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["inductor", "tvm"])
+def test_without_a_compiler_it_offers_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    offer = table.engine("inductor").offer()
+    offer = table.engine(name).offer()
     assert not offer.available
     assert "no-such-compiler" in offer.reason
