@@ -21,7 +21,11 @@ def _cases() -> Iterator[ParameterSet]:
             slow = each.name == COMPILED and not first
             # Two seconds for a conversion, and the case shows less: one case here, too.
             slow |= each.name == "litert" and case.deployment.fusion == "none" and not first
-            yield pytest.param(case, id=str(case), marks=[pytest.mark.slow] if slow else [])
+            marks = [pytest.mark.slow] if slow else []
+            # Where there is a GPU its cases come by themselves, and are run by `pytest -m gpu`.
+            yield pytest.param(
+                case, id=str(case), marks=[pytest.mark.gpu] if case.deployment.hardware == "cuda" else marks
+            )
 
 
 def _engine_parameters() -> Iterator[ParameterSet]:
