@@ -86,6 +86,6 @@ def test_a_deployment_on_a_lacking_gpu_is_refused_with_reason_and_remedy(
 
 
 def test_a_gpu_without_memory_left_is_no_refusal_that_would_be_remembered() -> None:
+    error = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     with pytest.raises(MemoryError, match="CUDA out of memory"), refusing("the network does not run"):
-        message = "CUDA out of memory. Tried to allocate 2.00 GiB"
-        raise RuntimeError(message)
+        raise error
