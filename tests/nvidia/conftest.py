@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from autoopt.records import nvidia
+from autoopt.workers.engines import cuda_driver
 
 
 @pytest.fixture(scope="session")
@@ -31,5 +32,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 def driver(library: str, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
     """This process sees that GPU."""
     monkeypatch.setattr(nvidia, "LIBRARY", library)
+    monkeypatch.setattr(cuda_driver, "LIBRARY", library)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return ctypes.CDLL(library)

@@ -32,6 +32,7 @@ _ENGINES = {
     "onnxruntime": "autoopt.workers.engines.onnxruntime:OnnxRuntime",
     "openvino": "autoopt.workers.engines.openvino:OpenVino",
     "litert": "autoopt.workers.engines.litert:LiteRt",
+    "tensorrt": "autoopt.workers.engines.tensorrt:TensorRt",
 }
 # Engines that no search uses unless it names them: they compute nothing of worth.
 _FOR_TESTS = {"null": "autoopt.workers.engines.null:Null"}

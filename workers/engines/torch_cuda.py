@@ -42,16 +42,17 @@ def with_cuda(offer: Offer) -> Offer:
     why = _unfit(str(offer.version))
     gpu = nvidia.gpu()
     if why is not None or gpu is None:
-        return replace(offer, lacking={"cuda": why or cuda.NO_GPU})
+        return replace(offer, lacking={"cuda": str(why or cuda.NO_GPU)})
     return replace(offer, precisions={**offer.precisions, "cuda": cuda.precisions(gpu)})
 
 
-def _unfit(version: str) -> str | None:
+def _unfit(version: str) -> cuda.Lacking | None:
     import torch
 
     built_for = torch.version.cuda
     if nvidia.gpu() is not None and built_for is None:
-        return f"PyTorch {version} was built without CUDA; to mend it: pip install --force-reinstall torch (PyPI's own builds for Linux have it)"
+        remedy = "pip install --force-reinstall torch (PyPI's own builds for Linux have it)"
+        return cuda.Lacking(f"PyTorch {version} was built without CUDA", remedy)
     return cuda.unfit(f"PyTorch {version}", built_for or "0")
 
 

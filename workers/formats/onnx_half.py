@@ -66,7 +66,7 @@ class _Conversion:
         import onnx
 
         self._model, self._half, self._opsets = model, half, _opsets(model)
-        _constants_as_weights(model.graph)
+        constants_as_weights(model.graph)
         self._types = _types(model)
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._results = {value.name for value in model.graph.output}
@@ -129,8 +129,8 @@ class _Conversion:
 
         def by(formals: Any) -> Any:
             def may(index: int) -> bool:
-                formal = formals[min(index, len(formals) - 1)]  # the last one may stand for many
-                return name in allowed.get(formal.type_str, {formal.type_str})
+                told = str(formals[min(index, len(formals) - 1)].type_str)  # the last one may stand for many
+                return name in allowed.get(told, {told})
 
             return may
 
@@ -205,7 +205,7 @@ def _outputs(graph: Any) -> Iterator[str]:
     return (name for node in graph.node for name in node.output if name)
 
 
-def _constants_as_weights(graph: Any) -> None:
+def constants_as_weights(graph: Any) -> None:
     """Constant nodes become initializers, which have one form only."""
     import onnx
 
