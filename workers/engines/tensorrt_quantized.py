@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoopt.workers.formats.onnx_half import constants_as_weights
+from autoopt.workers.formats.onnx_types import constants_as_weights
 from autoopt.workers.refusal import refusing, unsupported
 
 if TYPE_CHECKING:

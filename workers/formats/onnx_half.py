@@ -7,11 +7,11 @@ largest number: masks are often filled with the smallest FP32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoopt.workers.formats.onnx_types import constants_as_weights, types
 from autoopt.workers.refusal import refusing, unsupported
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class _Conversion:
 
         self._model, self._half, self._opsets = model, half, _opsets(model)
         constants_as_weights(model.graph)
-        self._types = _types(model)
+        self._types = types(model)
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self._results = {value.name for value in model.graph.output}
         self._float = onnx.TensorProto.FLOAT
@@ -92,7 +92,7 @@ class _Conversion:
         return self._model
 
     def _is_float(self, name: str) -> bool:
-        return self._types.get(name) == self._float
+        return bool(self._types.get(name) == self._float)
 
     def _convert(self, node: Any) -> None:
         takes, gives = self._halves(node)
@@ -180,44 +180,3 @@ def _half_tensor(name: str, array: np.ndarray, half: int) -> Any:
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, ties to even
     return onnx.helper.make_tensor(name, half, array.shape, rounded.astype(np.uint16).tobytes(), raw=True)
-
-
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """The element type of every value.
-
-    Raises:
-        StageError: UNSUPPORTED for a value that has none, or is no tensor.
-    """
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    found = {tensor.name: tensor.data_type for tensor in inferred.initializer}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        found[value.name] = value.type.tensor_type.elem_type
-    for name in _outputs(inferred):
-        if not found.get(name):
-            message = f"the ONNX file does not say of which type {name!r} is"
-            raise unsupported(message)
-    return found
-
-
-def _outputs(graph: Any) -> Iterator[str]:
-    return (name for node in graph.node for name in node.output if name)
-
-
-def constants_as_weights(graph: Any) -> None:
-    """Constant nodes become initializers, which have one form only."""
-    import onnx
-
-    kept = []
-    for node in graph.node:
-        value = next((each.t for each in node.attribute if node.op_type == "Constant" and each.name == "value"), None)
-        if value is None:
-            kept.append(node)
-            continue
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(value)
-        tensor.name = node.output[0]
-        graph.initializer.append(tensor)
-    graph.ClearField("node")
-    graph.node.extend(kept)
