@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from autoopt.errors import SpaceError
+from autoopt.records.hardware import parse
 
 if TYPE_CHECKING:
     from autoopt.records import Params
@@ -26,6 +27,12 @@ class Parameter:
     high: float | None = None
     about: str = ""
     """One sentence, with the unit."""
+    devices: tuple[str, ...] = ()
+    """Of an engine's option: the devices that it is for; () is every one."""
+
+    def applies_to(self, hardware: str) -> bool:
+        """Whether an engine's option means something there."""
+        return not self.devices or parse(hardware)[1] in self.devices
 
     def allows(self, value: object) -> bool:
         """Whether the value has the default's type and lies in what is allowed."""

@@ -24,7 +24,8 @@ def unsupported(message: str) -> StageError:
 def refusing(what: str) -> Iterator[None]:
     """Turn whatever a third party raises in the block into `StageError` (UNSUPPORTED): ``what``, then its reason.
 
-    A `StageError` passes unchanged, and so does running out of memory, which is no refusal.
+    A `StageError` passes unchanged, and so does running out of memory, which is no refusal: that of a GPU, which every runtime tells
+    by an exception of its own, becomes a MemoryError.
     """
     try:
         yield
@@ -32,6 +33,8 @@ def refusing(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # the boundary to third-party code described above
         message = f"{what}: {sentence(error)}"
+        if "out of memory" in str(error).lower():
+            raise MemoryError(message) from error
         raise unsupported(message) from error
 
 

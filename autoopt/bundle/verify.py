@@ -97,10 +97,11 @@ def _promised(promise: Manifest) -> Estimate:
 
 
 def _unlike(here: Environment, promise: Manifest) -> tuple[str, ...]:
-    """What differs, of that which this bundle's latency can depend on: not Ray's version."""
+    """What differs, of that which this bundle's latency can depend on: not Ray's version, nor a GPU that does nothing."""
     there = promise.promised.environment
     matter = {name: version for name, version in there.packages.items() if name in promise.packages}
-    return here.unlike(replace(there, packages=matter))
+    gpu = there.gpu if promise.deployment.on_node.hardware == "cuda" else here.gpu
+    return here.unlike(replace(there, packages=matter, gpu=gpu))
 
 
 def _how_it_runs(promise: Manifest, found: Examination) -> str:
@@ -123,7 +124,11 @@ def _summary(
     if slower:
         return f"slower than promised: {ratio:.3g} times the promised latency"
     if unlike:
-        other = "machine" if any(what.startswith(("processor", "instructions")) for what in unlike) else "environment"
+        other = (
+            "machine"
+            if any(what.startswith(("processor", "instructions", "GPU:")) for what in unlike)
+            else "environment"
+        )
         return f"another {other}: the outputs are those promised, the latency cannot be compared ({'; '.join(unlike)})"
     if found.timing.disturbed:
         return "outputs still what was promised; the machine is too busy to say anything of the latency"

@@ -124,4 +124,11 @@ def _offered(offer: Offer) -> str:
         reason = offer.reason or "it executes no precision on this machine"
         return f"not usable: {reason}" + (f"; mend it with: {offer.remedy}" if offer.remedy else "")
     served = "; ".join(f"{hardware}: {', '.join(each)}" for hardware, each in offer.precisions.items())
-    return f"{served} (fusion: {', '.join(offer.fusions)})"
+    return f"{served} (fusion: {_fusions(offer)})"
+
+
+def _fusions(offer: Offer) -> str:
+    levels = {hardware: ", ".join(offer.fusions_on(hardware)) for hardware in offer.precisions}
+    if len(set(levels.values())) == 1:
+        return next(iter(levels.values()))
+    return "; ".join(f"on {hardware} {each}" for hardware, each in levels.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from autoopt import interpreter
 from autoopt.errors import ClusterError
-from autoopt.records import digest, from_json, to_json
+from autoopt.records import digest, from_json, nvidia, to_json
 from autoopt.records.environment import Environment, current
 
 LIMIT_S = 180.0
@@ -31,7 +30,7 @@ class Look:
     engines: Mapping[str, str]
     """The engines that offer something here, with their versions."""
     cuda: str | None
-    """The first GPU's name, where PyTorch can use one."""
+    """The first NVIDIA GPU's name."""
     refused: Mapping[str, str]
     """The engines that offer nothing here, with the reason and what mends it."""
 
@@ -122,19 +121,10 @@ def seen() -> Look:
     return Look(
         environment=current(),
         engines={name: offer.version or "unknown" for name, offer in found.items() if offer.available},
-        cuda=_gpu(),
+        cuda=None if (gpu := nvidia.gpu()) is None else gpu.name,
         refused={
             name: "; ".join(filter(None, (offer.reason or "it executes no precision here", offer.remedy)))
             for name, offer in found.items()
             if not offer.available
         },
     )
-
-
-def _gpu() -> str | None:
-    with contextlib.suppress(ImportError, OSError, RuntimeError):
-        import torch
-
-        if torch.cuda.is_available():
-            return str(torch.cuda.get_device_name(0))
-    return None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoopt.engine_environments import version
+from autoopt.records import nvidia
+from autoopt.records.nvidia import Gpu
 
 # Flags that decide which kernels run: two machines that differ in one of them give other latencies.
 _KERNEL_FLAGS = (
@@ -29,6 +31,7 @@ _PACKAGES = (
     "numpy",
     "torch",
     "onnxruntime",
+    "onnxruntime-gpu",
     "openvino",
     "nncf",
     "apache-tvm",
@@ -52,6 +55,8 @@ class Environment:
     system: str
     python: str
     packages: dict[str, str]
+    gpu: Gpu | None = None
+    """The first NVIDIA GPU that this process may see."""
 
     def unlike(self, other: Environment) -> tuple[str, ...]:
         """In words, what differs in a way that changes latencies; empty where the two may be compared."""
@@ -60,12 +65,20 @@ class Environment:
             for name, mine, theirs in (("processor", self.cpu, other.cpu), ("instructions", self.flags, other.flags))
             if mine != theirs
         ]
+        differences.extend(_unlike_gpus(self.gpu, other.gpu))
         differences.extend(
             f"{package}: {self.packages[package]} here, {other.packages[package]} there"
             for package in sorted(self.packages.keys() & other.packages.keys())
             if self.packages[package] != other.packages[package]
         )
         return tuple(differences)
+
+
+def _unlike_gpus(mine: Gpu | None, theirs: Gpu | None) -> tuple[str, ...]:
+    if mine is None or theirs is None or mine.name != theirs.name:
+        names = tuple("none" if each is None else each.name for each in (mine, theirs))
+        return () if mine == theirs else (f"GPU: {names[0]} here, {names[1]} there",)
+    return (f"GPU driver: {mine.driver} here, {theirs.driver} there",) if mine.driver != theirs.driver else ()
 
 
 def current() -> Environment:
@@ -79,6 +92,7 @@ def current() -> Environment:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         packages=_versions(),
+        gpu=nvidia.gpu(),
     )
 
 

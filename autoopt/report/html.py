@@ -119,6 +119,7 @@ def environment_lines(data: ReportData) -> tuple[tuple[str, str], ...]:
         ("cores", str(where.cores)),
         ("memory", f"{number(where.memory_bytes / 1e9)} GB"),
         ("instructions", ", ".join(where.flags) or "not told"),
+        *(() if where.gpu is None else (("GPU", f"{where.gpu.name}, driver {where.gpu.driver}"),)),
         ("system", where.system),
         ("python", where.python),
         *where.packages.items(),

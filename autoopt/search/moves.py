@@ -19,7 +19,7 @@ def deployments(space: Space) -> Iterator[tuple[Target, Choices]]:
                 "engine": target.engine,
                 f"{target.engine}.hardware": target.hardware,
                 f"{target.engine}.{target.hardware}.precision": target.precision,
-                f"{target.engine}.fusion": target.fusions[0],
+                f"{target.engine}.{target.hardware}.fusion": target.fusions[0],
                 **{f"{target.engine}.{option.name}": option.default for option in target.options},
                 **way,
             }

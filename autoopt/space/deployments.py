@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from autoopt.errors import SpaceError
 from autoopt.space.names import unknown
-from autoopt.space.resolved import Exclusion, StepChoice, Target, TaskFacts
+from autoopt.space.resolved import Exclusion, ParameterChoice, StepChoice, Target, TaskFacts
 from autoopt.space.schema import ANY, EngineSection, SpaceFile
 from autoopt.space.techniques import option_choices
 from autoopt.workers.engines.base import Offer
@@ -92,7 +92,9 @@ def _check_names(file: SpaceFile, plugins: Plugins) -> None:
         where = f"deployment.engine.{name}"
         _check(f"{where}.precision", "precision", section.precision, precisions)
         if offers[name].available:
-            _check(f"{where}.fusion", "fusion level", section.fusion, (DEFAULT_FUSION, *offers[name].fusions, ANY))
+            _check(
+                f"{where}.fusion", "fusion level", section.fusion, (DEFAULT_FUSION, *_every_fusion(offers[name]), ANY)
+            )
 
 
 def _check(where: str, kind: str, given: Iterable[str], allowed: Iterable[str]) -> None:
@@ -123,15 +125,18 @@ def _targets_of(
     steps: tuple[StepChoice, ...],
 ) -> tuple[list[Target], list[Exclusion]]:
     offer = plugins.offers[name]
-    fusions = _fusions(section, offer.fusions)
     where = f'The search space "{file.name}", deployment.engine.{name}'
-    options = option_choices(plugins.declared[name].options, section.options, name, where)
+    chosen = option_choices(plugins.declared[name].options, section.options, name, where)
     found, excluded = [], []
     for hardware in _all_or(file.deployment.hardware, tuple(offer.precisions)):
         offered = offer.precisions.get(hardware, ())
-        if not offered:
-            excluded.append(Exclusion(f"engine {name} on {hardware}", "it does not run there on this machine"))
-        for precision in _all_or(section.precision, offered) if offered else ():
+        fusions = _fusions(section, offer.fusions_on(hardware))
+        if not offered or not fusions:
+            nothing = "it has none of these fusion levels there" if offered else "it does not run there on this machine"
+            excluded.append(Exclusion(f"engine {name} on {hardware}", offer.lacking.get(hardware, nothing)))
+            continue
+        options = _for_hardware(chosen, plugins.declared[name].options, hardware)
+        for precision in _all_or(section.precision, offered):
             quantizers = _quantizers(precision, name, plugins, facts, steps)
             why = _no_precision(precision, offered, quantizers, plugins)
             if why:
@@ -162,10 +167,23 @@ def _quantizers(
     )
 
 
+def _for_hardware(
+    chosen: tuple[ParameterChoice, ...], declared: tuple[Parameter, ...], hardware: str
+) -> tuple[ParameterChoice, ...]:
+    """The options that mean something there."""
+    fitting = {option.name for option in declared if option.applies_to(hardware)}
+    return tuple(choice for choice in chosen if choice.name in fitting)
+
+
+def _every_fusion(offer: Offer) -> tuple[str, ...]:
+    return (*offer.fusions, *(name for some in offer.fusions_by_device.values() for name in some))
+
+
 def _fusions(section: EngineSection, offered: tuple[str, ...]) -> tuple[str, ...]:
-    named = _all_or(section.fusion, offered)
+    """Those of the file that there are on this hardware."""
     best = DEFAULT_FUSION if DEFAULT_FUSION in offered else offered[0]
-    return tuple(dict.fromkeys(best if name == DEFAULT_FUSION else name for name in named))
+    named = (best if name == DEFAULT_FUSION else name for name in _all_or(section.fusion, offered))
+    return tuple(dict.fromkeys(name for name in named if name in offered))
 
 
 def _all_or(given: tuple[str, ...], offered: tuple[str, ...]) -> tuple[str, ...]:

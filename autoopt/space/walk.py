@@ -147,7 +147,7 @@ def _deployment(space: Space, choose: Choose) -> tuple[Deployment, Target, Choic
     targets = tuple(target for target in targets if target.hardware == hardware)
     precision = _pick(choose, f"{engine}.{hardware}.precision", tuple(target.precision for target in targets))
     target = next(target for target in targets if target.precision == precision)
-    fusion = _pick(choose, f"{engine}.fusion", target.fusions)
+    fusion = _pick(choose, f"{engine}.{hardware}.fusion", target.fusions)
     batch = _pick(choose, "batch", space.batches)
     threads = _pick(choose, "threads", space.threads)
     # A name of its own for each number of threads, since the values depend on it.
@@ -228,7 +228,7 @@ def _facts_of(space: Space, candidate: Candidate) -> Choices:
         "engine": served.engine,
         f"{served.engine}.hardware": served.hardware,
         f"{served.engine}.{served.hardware}.precision": served.precision,
-        f"{served.engine}.fusion": served.fusion,
+        f"{served.engine}.{served.hardware}.fusion": served.fusion,
         "batch": served.batch,
         "threads": served.threads,
         instances_name(served.threads): served.instances,

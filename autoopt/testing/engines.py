@@ -29,6 +29,7 @@ import numpy as np
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Deployment, canonical_json
+from autoopt.records.hardware import DEVICES
 from autoopt.testing.engine_networks import NETWORKS, REFUSING, Network
 from autoopt.testing.workbench import Workbench
 from autoopt.workers.engines.base import Engine, Session
@@ -77,14 +78,15 @@ def cases(engine: Engine, networks: Iterable[Network] = NETWORKS) -> list[Case]:
         Deployment(engine.name, precision, fusion, batch, threads, hardware)
         for hardware, precisions in offer.precisions.items()
         for precision in precisions
-        for fusion in offer.fusions
-        for batch, threads in (((1, 1), (3, 2)) if fusion == offer.fusions[0] else ((2, 1),))
+        for fusion in offer.fusions_on(hardware)
+        for batch, threads in (((1, 1), (3, 2)) if fusion == offer.fusions_on(hardware)[0] else ((2, 1),))
     ]
     deployments += [
-        Deployment(engine.name, precision, offer.fusions[0], 2, 2, hardware, options={option.name: value})
+        Deployment(engine.name, precision, offer.fusions_on(hardware)[0], 2, 2, hardware, options={option.name: value})
         for hardware, precisions in offer.precisions.items()
         for precision in precisions
         for option in engine.options
+        if option.applies_to(hardware)
         for value in _others(option)
     ]
     return [
@@ -118,7 +120,8 @@ def check(case: Case, workbench: Workbench) -> str | None:
             session = case.engine.load(artifact, case.deployment, case.network.signature)
         except StageError as error:
             _assert_readable_refusal(error)
-            if case.deployment.fusion == case.engine.offer().fusions[0] and not case.deployment.options:
+            best = case.engine.offer().fusions_on(case.deployment.hardware)[0]
+            if case.deployment.fusion == best and not case.deployment.options:
                 message = f"{case} is refused: {error}"
                 raise AssertionError(message) from error
             return error.message
@@ -150,7 +153,10 @@ def check_declarations(engine: Engine) -> None:
     for option in engine.options:
         assert option.allows(option.default), f"the default of {option.name} is not allowed: {option.default}"
         assert option.about, f"{option.name} says what it is about"
-    assert "default" in offer.fusions, "Deployment's default fusion is one of the engine's"
+    for fusions in (offer.fusions, *offer.fusions_by_device.values()):
+        assert "default" in fusions, "Deployment's default fusion is one of the engine's"
+    assert set(offer.fusions_by_device) | {name for option in engine.options for name in option.devices} <= set(DEVICES)
+    assert not set(offer.lacking) & set(offer.precisions), "a device is there or it is lacking"
 
 
 def check_refusal(engine: Engine, workbench: Workbench) -> None:

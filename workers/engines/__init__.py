@@ -34,6 +34,7 @@ _ENGINES = {
     "litert": "autoopt.workers.engines.litert:LiteRt",
     "xla": "autoopt.workers.engines.xla:Xla",
     "tvm": "autoopt.workers.engines.tvm:Tvm",
+    "tensorrt": "autoopt.workers.engines.tensorrt:TensorRt",
 }
 # Engines that no search uses unless it names them: they compute nothing of worth.
 _FOR_TESTS = {"null": "autoopt.workers.engines.null:Null"}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from autoopt.errors import SpaceError
+from autoopt.records.hardware import parse
 from autoopt.workers.parameters import Parameter, Value, checked
 
 if TYPE_CHECKING:
@@ -26,8 +28,12 @@ class Offer:
     """Hardware to the precisions that are *executed* there (BF16 that would silently run as FP32 is not listed)."""
     fusions: tuple[str, ...] = ("default",)
     """The fusion levels, the engine's best default first."""
+    fusions_by_device: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Those of devices ("cuda") that have others, whether there is such a device here or not."""
     reason: str | None = None
     remedy: str | None = None
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Of devices that the engine can use, and not here: why, and what mends it."""
     slow_build: bool = False
     """Whether building takes minutes, so that a search begins with other things."""
 
@@ -35,6 +41,10 @@ class Offer:
     def available(self) -> bool:
         """Whether the engine can be used here at all."""
         return self.reason is None and any(self.precisions.values())
+
+    def fusions_on(self, hardware: str) -> tuple[str, ...]:
+        """The fusion levels there, the best default first."""
+        return self.fusions_by_device.get(parse(hardware)[1], self.fusions)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,13 @@ class Session(ABC):
     @abstractmethod
     def effective(self) -> Effective:
         """What really runs, read back from the runtime after at least one call; never an echo of what was asked."""
+
+    def device_ms(self) -> float | None:
+        """What a call with the last inputs takes on the device alone: the median of several, in milliseconds, by the device's own clock.
+
+        None where the engine does not tell, as on every processor.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027 (most sessions hold nothing)
         """Free what the session holds."""
@@ -107,8 +124,15 @@ class Engine(ABC):
         """What the deployment says of an option; its default where it says nothing.
 
         Raises:
-            SpaceError: the deployment holds an option that the engine does not have, or a value that it does not allow.
+            SpaceError: the deployment holds an option that the engine does not have (on its hardware), or a value that it does not
+                allow.
         """
+        for option in cls.options:
+            if option.name in deployment.options and not option.applies_to(deployment.hardware):
+                message = (
+                    f"{cls.name}: {option.name} is for {' and '.join(option.devices)}, not for {deployment.hardware}"
+                )
+                raise SpaceError(message)
         return checked(cls.name, cls.options, deployment.options, "option")[name]
 
     @abstractmethod

@@ -46,14 +46,20 @@ def require_offered(offer: Offer, deployment: Deployment) -> None:
     precisions = offer.precisions.get(deployment.hardware)
     if precisions is None:
         allowed = ", ".join(offer.precisions)
-        message = f"{offer.engine} does not run on {deployment.hardware} here; it runs on {allowed}"
+        why = offer.lacking.get(deployment.hardware)
+        because = f" ({why})" if why else ""
+        message = f"{offer.engine} does not run on {deployment.hardware} here{because}; it runs on {allowed}"
         raise unsupported(message)
     if deployment.precision not in precisions:
         allowed = ", ".join(precisions)
         message = f"{offer.engine} does not execute {deployment.precision} here; it executes {allowed}"
         raise unsupported(message)
-    if deployment.fusion not in offer.fusions:
-        message = f"{offer.engine} has no fusion level {deployment.fusion!r}; allowed are {', '.join(offer.fusions)}"
+    fusions = offer.fusions_on(deployment.hardware)
+    if deployment.fusion not in fusions:
+        message = (
+            f"{offer.engine} has no fusion level {deployment.fusion!r} on {deployment.hardware}; "
+            f"allowed are {', '.join(fusions)}"
+        )
         raise unsupported(message)
 
 

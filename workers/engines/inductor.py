@@ -20,19 +20,23 @@ from typing import TYPE_CHECKING, Any
 from autoopt.records import Deployment, Effective, Signature
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.common import float_precisions, precision_by_share, require_offered
+from autoopt.workers.engines.cuda import TF32
 from autoopt.workers.engines.torch_common import (
     TorchInputs,
     cast_inputs,
+    devices_of,
     offer_torch,
     precision_name,
     to_arrays,
     torch_dtype,
 )
+from autoopt.workers.engines.torch_cuda import CudaInputs, CudaOutputs, allow_tf32, device_ms, with_cuda
 from autoopt.workers.parameters import Parameter
 from autoopt.workers.refusal import refusing
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 FILE = "model.pt2"
 _LOOP_THREADS = re.compile(r"num_threads\((\d+)\)")
@@ -57,11 +61,12 @@ class Inductor(Engine):
             choices=(True, False),
             about="Whether matrix products' kernels are generated, timed and chosen when building.",
         ),
+        TF32,
     )
-    build_fields = ("precision", "batch", "threads", "hardware", "max_autotune")
+    build_fields = ("precision", "batch", "threads", "hardware", "max_autotune", "tf32")
 
     def offer(self) -> Offer:
-        """FP32 and the shorter floats that the processor executes, where there is a C++ compiler."""
+        """FP32 and the shorter floats that the processor, or the GPU, executes, where there is a C++ compiler."""
         offer = replace(_offer_loaded(), slow_build=True)
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
@@ -78,15 +83,17 @@ class Inductor(Engine):
 
         require_offered(self.offer(), deployment)
         dtype = torch_dtype(deployment.precision)
-        module = formats.Positional(formats.load(source), source.signature).to(dtype)
-        inputs = cast_inputs(formats.example_inputs(source.signature, deployment.batch), dtype)
+        allow_tf32(allowed=bool(self.option(deployment, "tf32")))  # the kernels are generated with it
+        module = formats.Positional(formats.load(source), source.signature).to(deployment.hardware, dtype)
+        examples = cast_inputs(formats.example_inputs(source.signature, deployment.batch), dtype)
+        inputs = tuple(each.to(deployment.hardware) for each in examples)
         settings = {
             "freezing": True,
             "cpp.threads": deployment.threads,
             "compile_threads": 1,  # a pool of compile workers would outlive the build
             "cpp_cache_precompile_headers": False,  # they save a build no time, and leave 300 MB
             "max_autotune": bool(self.option(deployment, "max_autotune")),
-            "max_autotune_gemm_backends": "ATEN,CPP",
+            "max_autotune_gemm_backends": "ATEN,TRITON" if deployment.hardware == "cuda" else "ATEN,CPP",
         }
         with refusing("Inductor cannot compile the network"), torch.no_grad(), config.patch(settings), _quiet():
             exported = torch.export.export(module, inputs, strict=False)
@@ -98,6 +105,7 @@ class Inductor(Engine):
 
         require_offered(_offer_loaded(), deployment)
         torch.set_num_threads(deployment.threads)
+        allow_tf32(allowed=bool(self.option(deployment, "tf32")))  # and so are the libraries' chosen
         return InductorSession(path / FILE, deployment, signature)
 
 
@@ -112,18 +120,33 @@ class InductorSession(Session):
             # The loader's own `run` takes a list: half of a call's overhead is the wrapper's way from trees to lists.
             self._run = aoti_load_package(str(package), run_single_threaded=True).loader.run
         self._package = package
-        self._inputs = TorchInputs(signature, deployment.batch, torch_dtype(deployment.precision))
+        self._on_gpu = deployment.hardware == "cuda"
+        make = CudaInputs if self._on_gpu else TorchInputs
+        self._inputs = make(signature, deployment.batch, torch_dtype(deployment.precision))
+        self._to_arrays = CudaOutputs().arrays if self._on_gpu else to_arrays
         self._inference_mode = torch.inference_mode
 
     def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         """One inference."""
         with self._inference_mode():
-            return to_arrays(tuple(self._run(list(self._inputs.tensors(inputs)))))
+            return self._to_arrays(self._outputs(self._inputs.tensors(inputs)))
+
+    def _outputs(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(self._run(list(tensors)))
+
+    def device_ms(self) -> float | None:
+        """On a GPU."""
+        if not self._on_gpu:
+            return None
+        with self._inference_mode():
+            return device_ms(self._outputs, self._inputs.last())
 
     def effective(self) -> Effective:
-        """Read from the program that the package holds: the types of its weights, the threads of its loops."""
+        """Read from the program that the package holds: the types of its weights, the threads of its loops; and from its outputs."""
         import torch
 
+        with self._inference_mode():
+            hardware = devices_of(self._outputs(self._inputs.last()))
         sources = _sources(self._package)
         weights = weight_types(sources)
         precision, words = precision_by_share(weights)
@@ -132,7 +155,7 @@ class InductorSession(Session):
         return Effective(
             nodes=weights,
             engine_version=str(torch.__version__),
-            hardware="cpu",
+            hardware=hardware,
             precision=precision,
             threads=next(iter(loops - {threads}), threads),
             details={
@@ -145,7 +168,7 @@ class InductorSession(Session):
 
 def _offer_loaded() -> Offer:
     """What can be run here once it is built."""
-    return offer_torch(Inductor.name, float_precisions(), ("default",))
+    return with_cuda(offer_torch(Inductor.name, float_precisions(), ("default",)))
 
 
 def _sources(package: Path) -> str:

@@ -1,52 +1,40 @@
-"""ONNX Runtime on the CPU.
+"""ONNX Runtime on the processor, and on an NVIDIA GPU by its CUDA and TensorRT providers.
 
-The artifact is the ONNX file with a static batch; the graph is optimized when it is loaded, so it runs on other machines too.
-A session's inputs and outputs are bound to fixed memory once: at batch 1 that is 3 of 15 µs of a call's overhead.
+The artifact is the ONNX file with a static batch, for a GPU with the types in it; the graph is optimized when it is loaded, so it runs on
+other machines too. A session's inputs and outputs are bound to fixed memory once: at batch 1 that is 3 of 15 µs of a call's overhead.
 """
 
 from __future__ import annotations
 
-import tempfile
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoopt.engine_environments import version
 from autoopt.records import Deployment, Effective, Signature
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
-from autoopt.workers.engines.common import (
-    InputBuffers,
-    empty_inputs,
-    precision_by_share,
-    require_offered,
-    thread_count,
-)
-from autoopt.workers.engines.onnxruntime_profile import Profile, read_profile
-from autoopt.workers.parameters import Parameter
-from autoopt.workers.refusal import refusing, unsupported
+from autoopt.workers.engines.common import InputBuffers, empty_inputs, require_offered
+from autoopt.workers.engines.cuda import TF32
+from autoopt.workers.engines.onnxruntime_cuda import PROVIDER, RTX, Bound, Provider, with_cuda
+from autoopt.workers.engines.onnxruntime_effective import effective
+from autoopt.workers.engines.onnxruntime_open import LEVELS, Opener
+from autoopt.workers.parameters import Parameter, checked
+from autoopt.workers.refusal import unsupported
 
-if TYPE_CHECKING:
-    import onnxruntime
-
-FILE = "model.onnx"
-_LEVELS = {
-    "default": "ORT_ENABLE_ALL",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "basic": "ORT_ENABLE_BASIC",
-    "none": "ORT_DISABLE_ALL",
-}
+FILE_TYPES = "types.json"
 # Below "extended", QuantizeLinear … DequantizeLinear are computed as they stand, around operators in FP32.
 _LEVELS_WITH_INT8 = ("default", "extended")
-_ERRORS_ONLY = 3
-_PROFILED_RUNS = 4
+# Distributions with the same module in them.
+_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 
 class OnnxRuntime(Engine):
-    """ONNX Runtime with the CPU execution provider; its graph optimization level is the fusion."""
+    """ONNX Runtime; its graph optimization level is the fusion."""
 
     name = "onnxruntime"
     formats = ("onnx",)
-    packages = ("onnxruntime",)
+    packages = (next((name for name in _DISTRIBUTIONS if version(name)), _DISTRIBUTIONS[0]),)
     preload = ("onnxruntime",)
     options = (
         Parameter(
@@ -58,31 +46,42 @@ class OnnxRuntime(Engine):
         Parameter(
             "inter_op", 1, low=1, high=1024, about="Threads that run nodes side by side; the others help within nodes."
         ),
+        PROVIDER,
+        TF32,
     )
-    build_fields = ("batch",)
+    build_fields = ("batch", "precision", "hardware")
 
     def offer(self) -> Offer:
-        """FP32 and INT8; its CPU kernels have no other type that they compute in."""
+        """FP32 and INT8 on the processor, whose kernels have no other type that they compute in; FP32 and FP16 on a GPU."""
         try:
             import onnxruntime
         except ImportError as error:
             return Offer(self.name, reason=str(error), remedy="pip install 'autoopt[onnxruntime]'")
-        return Offer(
+        offer = Offer(
             self.name,
             version=str(onnxruntime.__version__),
             precisions={"cpu": ("fp32", "int8", "int8_dynamic")},
-            fusions=tuple(_LEVELS),
+            fusions=tuple(LEVELS),
         )
+        return with_cuda(offer)
 
     def build(self, source: Source, deployment: Deployment, out: Path) -> None:
-        """Fix the batch, and open the file once so that an unknown operator is refused here."""
+        """Fix the batch, for a GPU write the types into the graph, and open the file once so that what it holds is refused here."""
         from autoopt.workers import formats
+        from autoopt.workers.formats.onnx_half import in_half
+        from autoopt.workers.formats.onnx_types import compute_types
 
         require_offered(self.offer(), deployment)
-        formats.convert(source, "onnx", deployment.batch, out)
-        _open(out, deployment)
+        built = formats.convert(source, "onnx", deployment.batch, out)
+        if deployment.hardware == "cuda":
+            model = formats.load(built)
+            if deployment.precision == "fp16":
+                model = in_half(model, "fp16")
+                formats.save(model, "onnx", out, source.signature)
+            (out / FILE_TYPES).write_text(json.dumps(compute_types(model)))
+        self._opener(out, deployment).session()
 
-    def load(self, path: Path, deployment: Deployment, signature: Signature) -> OnnxRuntimeSession:
+    def load(self, path: Path, deployment: Deployment, signature: Signature) -> Session:
         """Open an artifact.
 
         Raises:
@@ -93,16 +92,26 @@ class OnnxRuntime(Engine):
             levels = " or ".join(_LEVELS_WITH_INT8)
             message = f"ONNX Runtime executes int8 only with fusion {levels}, not {deployment.fusion!r}"
             raise unsupported(message)
-        return OnnxRuntimeSession(path, deployment, signature)
+        opener = self._opener(path, deployment)
+        if deployment.hardware != "cuda":
+            return OnnxRuntimeSession(opener, deployment, signature)
+        types = json.loads((path / FILE_TYPES).read_text())
+        kind = CopyingSession if opener.provider_name == RTX else GpuSession
+        return kind(opener, deployment, signature, types)
+
+    def _opener(self, path: Path, deployment: Deployment) -> Opener:
+        self.option(deployment, "provider")  # refuses options of other hardware
+        options = checked(self.name, self.options, deployment.options, "option")
+        provider = Provider.of(options) if deployment.hardware == "cuda" else None
+        return Opener(path, deployment, options, provider)
 
 
 class OnnxRuntimeSession(Session):
-    """An open ONNX Runtime session with bound inputs and outputs."""
+    """A session on the processor with bound inputs and outputs."""
 
-    def __init__(self, path: Path, deployment: Deployment, signature: Signature) -> None:
-        self._path = path
-        self._deployment = deployment
-        self._session = _open(path, deployment)
+    def __init__(self, opener: Opener, deployment: Deployment, signature: Signature) -> None:
+        self._opener = opener
+        self._session = opener.session()
         buffers = empty_inputs(signature, deployment.batch)
         self._names = tuple(spec.name for spec in signature.tensors)
         self._arrays = dict(zip(self._names, buffers, strict=True))
@@ -123,27 +132,7 @@ class OnnxRuntimeSession(Session):
 
     def effective(self) -> Effective:
         """Read from a profiled twin of the session: the kernels that ran, their types, and the threads it started."""
-        import onnxruntime
-
-        profile, threads = _profile(self._path, self._deployment, self._feed())
-        precision, words = precision_by_share(profile.precisions)
-        options = self._session.get_session_options()
-        return Effective(
-            nodes=profile.precisions,
-            time=profile.time,
-            engine_version=str(onnxruntime.__version__),
-            hardware="cpu" if profile.providers == ("CPUExecutionProvider",) else ", ".join(profile.providers),
-            precision=precision,
-            threads=threads,
-            details={
-                "compute nodes": words,
-                "nodes": str(profile.nodes),
-                "providers": ", ".join(profile.providers),
-                "graph optimization": options.graph_optimization_level.name,
-                "nodes at once": str(options.inter_op_num_threads),
-                "spinning": options.get_session_config_entry("session.intra_op.allow_spinning"),
-            },
-        )
+        return effective(self._opener, self._session, self._feed())
 
     def _feed(self) -> dict[str, np.ndarray]:
         return {value.name: self._arrays[value.name] for value in self._session.get_inputs()}
@@ -164,45 +153,42 @@ class OnnxRuntimeSession(Session):
         self._outputs = bound
 
 
-def _open(path: Path, deployment: Deployment, profile: Path | None = None) -> onnxruntime.InferenceSession:
-    import onnxruntime
+class CopyingSession(OnnxRuntimeSession):
+    """On a GPU by a plugin: ONNX Runtime itself copies inputs there and outputs back."""
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[deployment.fusion])
-    inter_op = _inter_op(deployment)
-    # Whoever calls is one of both pools.
-    options.intra_op_num_threads = deployment.threads - inter_op + 1
-    options.inter_op_num_threads = inter_op
-    if inter_op > 1:
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
-    # Threads may spin while a call runs, which is quick, and not between calls: an idle session must leave its cores to others.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    spinning = "1" if OnnxRuntime.option(deployment, "spinning") else "0"
-    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-    options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
-    with refusing("ONNX Runtime cannot load the network"):
-        return onnxruntime.InferenceSession(str(path / FILE), options, providers=["CPUExecutionProvider"])
+    def __init__(self, opener: Opener, deployment: Deployment, signature: Signature, types: dict[str, int]) -> None:
+        super().__init__(opener, deployment, signature)
+        self._types = types
+
+    def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """One inference. Inputs that are bound would be copied when they are bound, not when it runs."""
+        self._inputs.fill(inputs)
+        return tuple(self._session.run(None, self._feed()))
+
+    def effective(self) -> Effective:
+        """Read from a profile; types are those of the graph, which the provider keeps to."""
+        return effective(self._opener, self._session, self._feed(), self._types)
+
+    def _bind_inputs(self) -> None:
+        """None."""
 
 
-def _inter_op(deployment: Deployment) -> int:
-    inter_op = int(OnnxRuntime.option(deployment, "inter_op"))
-    if inter_op > deployment.threads:
-        message = f"ONNX Runtime cannot run {inter_op} nodes side by side with {deployment.threads} threads in all"
-        raise unsupported(message)
-    return inter_op
+class GpuSession(Session):
+    """On a GPU, where inputs and outputs lie."""
 
+    def __init__(self, opener: Opener, deployment: Deployment, signature: Signature, types: dict[str, int]) -> None:
+        self._opener, self._types = opener, types
+        self._bound = Bound(opener, deployment, signature)
 
-def _profile(path: Path, deployment: Deployment, feed: dict[str, Any]) -> tuple[Profile, int]:
-    """Run once under the profiler; also the number of threads that compute, the calling one included."""
-    with tempfile.TemporaryDirectory(prefix="autoopt-profile-") as folder:
-        before = thread_count()
-        session = _open(path, deployment, Path(folder) / "profile")
-        started = thread_count() - before
-        for _ in range(_PROFILED_RUNS):
-            session.run(None, feed)
-        profile = read_profile(Path(session.end_profiling()), _PROFILED_RUNS)
-    return profile, started + 1 if before else deployment.threads
+    def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """One inference."""
+        self._bound.inputs.fill(inputs)
+        return self._bound.call()
+
+    def device_ms(self) -> float | None:
+        """Its copies included."""
+        return self._bound.device_ms()
+
+    def effective(self) -> Effective:
+        """Read from a profiled twin of the session; types are those of the graph where TensorRT has made one node of many."""
+        return effective(self._opener, self._bound.session, self._bound.feed, self._types)

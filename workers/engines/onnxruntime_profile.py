@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _FLOAT = frozenset(
 )
 _PRODUCTS = frozenset({"FusedMatMul", "MatMul"})
 _FLOAT_TYPES = {"float16": "fp16", "bfloat16": "bf16"}
+_FLOATS = frozenset({"float", "double", *_FLOAT_TYPES})
+CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,10 @@ class Profile:
     """The share of the compute nodes' time that each precision has."""
     nodes: int
     """Kernels that ran."""
-    providers: tuple[str, ...]
-    """The execution providers that ran them."""
+    providers: Mapping[str, int]
+    """How many each execution provider ran."""
+    on_processor: int
+    """Those of floating-point tensors that the processor ran. Shapes, indices and single numbers it computes for a GPU too, on purpose."""
 
 
 def read_profile(path: Path, runs: int) -> Profile:
@@ -75,7 +80,14 @@ def read_profile(path: Path, runs: int) -> Profile:
             spent[name] += event["dur"]
     total = spent.total()
     time = {name: duration / total for name, duration in spent.items()} if total else {}
-    return Profile(dict(precisions), time, len(last), tuple(sorted({kernel["provider"] for kernel in last})))
+    providers = Counter(str(kernel["provider"]) for kernel in last)
+    on_processor = sum(kernel["provider"] == CPU and _is_of_floats(kernel) for kernel in last)
+    return Profile(dict(precisions), time, len(last), dict(sorted(providers.items())), on_processor)
+
+
+def _is_of_floats(kernel: Mapping[str, Any]) -> bool:
+    values = (*kernel.get("input_type_shape", ()), *kernel.get("output_type_shape", ()))
+    return any(name in _FLOATS and math.prod(shape) > 1 for value in values for name, shape in value.items())
 
 
 def _is_kernel(event: Mapping[str, Any]) -> bool:

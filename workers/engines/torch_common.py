@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from autoopt.workers.engines.base import Offer
@@ -27,6 +27,7 @@ _COMPUTE = (
     "linear",
     "mm",
     "mkldnn_rnn_layer",
+    "_cudnn_rnn",
     "gru",
     "lstm",
     "_scaled_dot_product",
@@ -38,7 +39,7 @@ _COMPUTE = (
 
 
 def offer_torch(engine: str, precisions: tuple[str, ...], fusions: tuple[str, ...]) -> Offer:
-    """The offer of a PyTorch engine; why there is none, where torch cannot be imported."""
+    """The offer of a PyTorch engine on the processor; why there is none, where torch cannot be imported."""
     try:
         import torch
     except (ImportError, OSError) as error:  # a build for another CUDA fails with OSError
@@ -76,7 +77,7 @@ class TorchInputs:
         arrays = empty_inputs(signature, batch)
         self._buffers = InputBuffers([spec.name for spec in signature.tensors], arrays)
         self._shared = tuple(torch.from_numpy(array) for array in arrays)
-        self._tensors = tuple(_like(tensor, dtype, layout) for tensor in self._shared)
+        self._tensors = tuple(like(tensor, dtype, layout) for tensor in self._shared)
         self._converted = [
             (tensor, shared)
             for tensor, shared in zip(self._tensors, self._shared, strict=True)
@@ -95,7 +96,8 @@ class TorchInputs:
         return self._tensors
 
 
-def _like(tensor: Tensor, dtype: torch.dtype, layout: torch.memory_format | None) -> Tensor:
+def like(tensor: Tensor, dtype: torch.dtype, layout: torch.memory_format | None) -> Tensor:
+    """The tensor in a network's type and layout; itself where it has both, or holds no numbers of that kind."""
     import torch
 
     if tensor.is_floating_point():
@@ -111,6 +113,11 @@ def to_arrays(outputs: tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
         (tensor if tensor.dtype.itemsize > 2 or not tensor.is_floating_point() else tensor.float()).numpy()  # noqa: PLR2004 (bytes of a half)
         for tensor in outputs
     )
+
+
+def devices_of(tensors: Iterable[Tensor]) -> str:
+    """What the tensors lie on, as hardware is called: ``cuda``, or ``cpu, cuda`` where they lie on both."""
+    return ", ".join(sorted({tensor.device.type for tensor in tensors}))
 
 
 def executed_types(call: Callable[[], Any]) -> dict[str, int]:

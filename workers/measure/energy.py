@@ -6,7 +6,6 @@ several times. Source of the counters: Intel's Running Average Power Limit, whic
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoopt.records import Estimate
+from autoopt.records import Estimate, nvidia
 from autoopt.workers.measure import statistics
 from autoopt.workers.measure.handle import Server
 
@@ -87,20 +86,8 @@ def _reader(path: Path) -> Callable[[], int]:
 
 
 def _gpus() -> tuple[Meter, ...]:
-    """The first GPU's counter, by the driver's own library."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
+    """The counter of the GPU that is used."""
+    device = nvidia.device()
+    if device is None or device.energy_mj() is None:
         return ()
-    device = ctypes.c_void_p()
-    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)):
-        return ()
-    energy = ctypes.c_ulonglong()
-
-    def read_uj() -> int:
-        nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(energy))
-        return 1000 * energy.value  # it counts millijoules
-
-    if nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(energy)):
-        return ()  # older than Volta
-    return (Meter("GPU 0", read_uj),)
+    return (Meter(device.gpu().name, lambda: 1000 * (device.energy_mj() or 0)),)

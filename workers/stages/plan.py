@@ -309,7 +309,8 @@ def _export_stage(target: str, network: Network, deployment: Deployment, setup: 
 
 
 def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup: Setup, role: Role) -> Stage:
-    fields = to_json(deployment.on_node)
+    on_node, environment = deployment.on_node, setup.hardware_of(deployment).environment
+    fields = to_json(on_node)
     kept = {name: fields[name] for name in engine.build_fields if name in fields}
     kept["options"] = {name: value for name, value in deployment.options.items() if name in engine.build_fields}
     return Stage(
@@ -319,10 +320,11 @@ def _build_stage(engine: Engine, network: Network, deployment: Deployment, setup
         parents=(setup.task_key, network.key),
         role=role,
         timeout_s=setup.stage_timeout_s,
-        # Some engines compile for the instructions of the machine at hand.
+        # Some engines compile for the instructions, or the GPU, of the machine at hand.
         salt={
             "packages": versions(engine.packages, engine.name),
-            "flags": setup.hardware_of(deployment).environment.flags,
+            "flags": environment.flags,
+            **({"gpu": environment.gpu.name} if on_node.hardware == "cuda" and environment.gpu else {}),
         },
         kind_of_node=deployment.kind,
         engine=engine.name,

@@ -8,6 +8,7 @@ import pytest
 
 from autoopt.errors import StageError
 from autoopt.records import Candidate, Deployment, Step
+from autoopt.records.nvidia import Gpu
 from autoopt.workers.node import Cores, Node
 from autoopt.workers.stages import plan
 from autoopt.workers.stages.setup import Setup
@@ -221,3 +222,16 @@ def test_other_instructions_need_another_build(setup: Setup) -> None:
         for name in ("cpu", "edge")
     }
     assert len(artifacts) == 2
+
+
+def test_what_is_built_for_a_gpu_is_built_for_that_gpu_and_what_is_not_is_shared(setup: Setup) -> None:
+    here = setup.hardware_of(Deployment("pytorch"))
+
+    def built(gpu: str, hardware: str) -> str:
+        environment = replace(here.environment, gpu=Gpu(gpu, "580.1", "13.0", "9.0", 1))
+        on = replace(setup, hardware={"default": replace(here, environment=environment)})
+        candidate = Candidate((), Deployment("pytorch", hardware=hardware))
+        return plan.measurement(candidate, plan.original(on), on, "validation").artifact_key
+
+    assert built("NVIDIA H200", "cuda") != built("NVIDIA L4", "cuda")
+    assert built("NVIDIA H200", "cpu") == built("NVIDIA L4", "cpu")
