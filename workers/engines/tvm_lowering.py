@@ -26,11 +26,13 @@ def to_tasks(program: IRModule, target: Target) -> IRModule:
     Raises:
         StageError: UNSUPPORTED where TVM has no loops for an operator.
     """
-    with refusing("TVM cannot lower the network"):
+    import tvm
+
+    with refusing("TVM cannot lower the network"), target, tvm.transform.PassContext(opt_level=3):
         program = _folded(program)
-        fused = _fused(_channels_last(program), target)
+        fused = _fused(_channels_last(program))
         if _without_loops(fused):  # as transposed convolutions are in this layout
-            fused = _fused(program, target)
+            fused = _fused(program)
     left = _without_loops(fused)
     if left:
         message = f"TVM has no loops for {', '.join(sorted(left))}"
@@ -82,22 +84,21 @@ def _folded(program: IRModule) -> IRModule:
     return folded
 
 
-def _fused(program: IRModule, target: Target) -> IRModule:
+def _fused(program: IRModule) -> IRModule:
     import tvm
     from tvm.relax import transform
 
-    with target, tvm.transform.PassContext(opt_level=3):
-        fused: IRModule = tvm.transform.Sequential(
-            [
-                transform.FastMathTransform(),
-                transform.LegalizeOps(),
-                transform.AnnotateTIROpPattern(),
-                transform.FoldConstant(),
-                transform.FuseOps(),
-                transform.FuseTIR(),
-                transform.AttachAttrLayoutFreeBuffers(),
-            ]
-        )(_spelled_out(program))
+    fused: IRModule = tvm.transform.Sequential(
+        [
+            transform.FastMathTransform(),
+            transform.LegalizeOps(),
+            transform.AnnotateTIROpPattern(),
+            transform.FoldConstant(),
+            transform.FuseOps(),
+            transform.FuseTIR(),
+            transform.AttachAttrLayoutFreeBuffers(),
+        ]
+    )(_spelled_out(program))
     return fused
 
 
