@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import StageError
 from autoopt.workers import formats
+from autoopt.workers.engines.pytorch_fusion import fold_batch_norms
 from autoopt.workers.refusal import refusing, unsupported
 
 if TYPE_CHECKING:
@@ -72,9 +73,14 @@ def _from_decomposed(source: Source, batch: int) -> IRModule:
 def _exported(source: Source, batch: int) -> torch.export.ExportedProgram:
     import torch
 
+    module = formats.load(source)
+    with contextlib.suppress(
+        StageError
+    ):  # there are none, or TVM's own pass finds them: those after convolutions without a bias
+        fold_batch_norms(module)
     inputs = formats.example_inputs(source.signature, batch)
     with torch.no_grad():
-        return torch.export.export(formats.Positional(formats.load(source), source.signature), inputs, strict=False)
+        return torch.export.export(formats.Positional(module, source.signature), inputs, strict=False)
 
 
 def _translated(exported: torch.export.ExportedProgram) -> IRModule:
