@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -23,6 +22,7 @@ from autoopt.records import Deployment, Effective, Signature, from_json, to_json
 from autoopt.records.environment import cpu_flags
 from autoopt.workers.engines.base import Engine, Offer, Session, Source
 from autoopt.workers.engines.common import InputBuffers, precision_by_share, require_offered
+from autoopt.workers.engines.tvm_lowering import computed_types, scheduled, to_tasks
 from autoopt.workers.engines.tvm_runtime import aligned, open_function, pool_size, runtime, start_threads
 from autoopt.workers.engines.tvm_tuning import Tuning, tune
 from autoopt.workers.parameters import Parameter
@@ -30,15 +30,13 @@ from autoopt.workers.refusal import refusing, unsupported
 
 if TYPE_CHECKING:
     from tvm.ir import IRModule
-    from tvm.s_tir.meta_schedule.database import Database
     from tvm.target import Target
 
 LIBRARY, FACTS, RECORDS = "model.so", "build.json", "records"
 TUNING_S = 120.0
-"""How long a network is tuned for."""
+"""Of processor time, which is how long a network is tuned for."""
 LEAST_SHARE = 0.9
-"""A network of whose arithmetic less than this was tuned is refused: untuned, TVM is slower than anything else, often tenfold."""
-_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+"""A network of whose arithmetic less than this was tuned is refused: untuned, TVM is slower than anything else, up to a hundredfold."""
 _VECTORS = ("avx", "fma", "f16c", "asimd", "sve")
 
 
@@ -83,9 +81,7 @@ class Tvm(Engine):
     def build(self, source: Source, deployment: Deployment, out: Path) -> None:
         """Import, tune for `tuning_s`, compile."""
         require_offered(self.offer(), deployment)
-        if source.format == "module":
-            import torch  # noqa: F401 (before TVM, whose interface to it is chosen when TVM is imported)
-        from autoopt.workers.engines.tvm_import import import_network, to_tasks
+        from autoopt.workers.engines.tvm_import import import_network
 
         target = _target(deployment.threads)
         with refusing("TVM cannot compile the network"):
@@ -93,7 +89,7 @@ class Tvm(Engine):
             with tempfile.TemporaryDirectory(prefix="autoopt-tvm-") as folder:
                 database, tuning = tune(tasks, target, deployment.threads, tuning_s(deployment), Path(folder))
                 _require_tuned(tuning)
-                program = _scheduled(tasks, database, target)
+                program = scheduled(tasks, database, target)
                 _keep(Path(folder), out / RECORDS)
                 _compile(program, target, out / LIBRARY)
         (out / FACTS).write_text(json.dumps(to_json(_facts(program, target, deployment, tuning)), indent=1))
@@ -145,6 +141,7 @@ class TvmSession(Session):
             details={
                 "compute kernels": words,
                 "tuning": _words(built.tuning),
+                "threads while tuning": str(built.tuning.threads),
                 "kernels without a tuned schedule": str(built.unscheduled),
                 "target": built.target,
             },
@@ -152,33 +149,8 @@ class TvmSession(Session):
 
 
 def tuning_s(deployment: Deployment) -> float:
-    """How long to tune, in seconds."""
+    """How long to tune, in seconds of processor time."""
     return float(Tvm.option(deployment, "tuning_s")) if "tuning_s" in deployment.options else TUNING_S
-
-
-def computed_types(program: IRModule) -> dict[str, int]:
-    """How many kernels of a program sum up products, by the precision that they multiply in."""
-    from tvm.tirx import PrimFunc
-    from tvm.tirx.stmt_functor import post_order_visit
-
-    counts: Counter[str] = Counter()
-    for kernel in program.functions.values():
-        if isinstance(kernel, PrimFunc):
-            found: set[str] = set()
-            post_order_visit(kernel.body, lambda node, found=found: found.update(_multiplied(node)))
-            counts.update(_PRECISIONS.get(dtype, dtype) for dtype in found)
-    return dict(counts)
-
-
-def _multiplied(node: Any) -> tuple[str, ...]:
-    """The type in which a statement like ``sum[i] = sum[i] + a[i] * b[i]`` multiplies; empty for any other."""
-    from tvm import tirx
-
-    if not (isinstance(node, tirx.BufferStore) and isinstance(node.value, tirx.Add)):
-        return ()
-    summed, product = node.value.a, node.value.b
-    same = isinstance(summed, tirx.BufferLoad) and summed.buffer.same_as(node.buffer)
-    return (str(product.ty.dtype),) if same and isinstance(product, tirx.Mul) else ()
 
 
 def _offer_loaded() -> Offer:
@@ -213,27 +185,7 @@ def _require_tuned(tuning: Tuning) -> None:
 
 
 def _words(tuning: Tuning) -> str:
-    words = f"{tuning.tuned} of {tuning.tasks} tasks, {tuning.trials} trials, {tuning.seconds:.0f} s"
-    return words if tuning.threads == 1 else f"{words}, timed in {tuning.threads} threads"
-
-
-def _scheduled(tasks: IRModule, database: Database, target: Target) -> IRModule:
-    """The tasks with their best schedules, and constant operands laid out as those want them."""
-    import tvm
-    from tvm.relax import transform
-
-    with target, tvm.transform.PassContext(opt_level=3):
-        with database:
-            program = transform.MetaScheduleApplyDatabase()(tasks)
-        scheduled: IRModule = tvm.transform.Sequential(
-            [
-                transform.SplitLayoutRewritePreproc(),
-                transform.FoldConstant(),
-                transform.CanonicalizeBindings(),
-                transform.DeadCodeElimination(["main"]),
-            ]
-        )(program)
-    return scheduled
+    return f"{tuning.tuned} of {tuning.tasks} tasks, {tuning.trials} trials, {tuning.seconds:.0f} s"
 
 
 def _compile(program: IRModule, target: Target, library: Path) -> None:

@@ -3,30 +3,21 @@
 Drawing at random is what a minute is best spent on. A trial costs 0.3 s, nearly all of it the compiler's; MetaSchedule's evolutionary
 search with its learnt cost model draws and mutates so many schedules for each one that it times that a convolution's 12 s of processor
 time were 16 to 24 trials and 38–103 µs, against 32 to 40 trials and 41–49 µs at random (theoretical peak of the core: 40 µs).
-
-Every trial is a forked child: it can crash, or be killed for taking too long, and it dies with the build.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import resource
-import select
-import signal
-import struct
 import sys
 import time
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from autoopt.workers.process import system
+from autoopt.workers.engines.tvm_trial import PATIENCE, time_in_child, warm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,18 +26,12 @@ if TYPE_CHECKING:
     from tvm.s_tir.meta_schedule.database import Database
     from tvm.target import Target
 
-TRIALS = 96
-"""The most schedules that are drawn for one task."""
+STALE = 64
+"""A task is done when so many schedules in a row have gained less than `LEAST_GAIN`."""
+LEAST_GAIN = 0.01
 FEW_TRIALS, SMALL_SHARE = 6, 0.01
-"""Tasks that take less than this share of the network's time get so many trials at most."""
-TRIAL_LIMIT_S = 10
-"""Of processor time."""
-PATIENCE = 4
-"""A build runs when nobody else wants its cores. By the clock alone, how good TVM is would depend on who else was busy; so the clock
-only ends what takes so many times longer than its processor time should."""
-_REPEATS, _REPEAT_S = 8, 1e-3
-_HOPELESS = 3.0
-"""A schedule whose second call takes so many times longer than the best is not timed again."""
+"""Tasks that take less than this share of the network's time get so many trials at most; so do those of which none succeeds."""
+_MANY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -78,6 +63,7 @@ class _Task:
     best_s: float | None = None
     drawn: int = 0
     timed: int = 0
+    stale: int = 0
     exhausted: bool = False
     seen: set[int] = field(default_factory=set)
 
@@ -97,7 +83,7 @@ def tune(program: IRModule, target: Target, threads: int, seconds: float, folder
     """Search schedules for all tasks of a program for so long.
 
     Args:
-        program: calls of fused loop nests, as `tvm_import.to_tasks` gives them.
+        program: calls of fused loop nests, as `tvm_lowering.to_tasks` gives them.
         target: to compile for.
         threads: in which the network will be served.
         seconds: of processor time; the search ends after `PATIENCE` times as many by the clock.
@@ -111,7 +97,7 @@ def tune(program: IRModule, target: Target, threads: int, seconds: float, folder
     database = JSONDatabase(str(folder / "workloads.json"), str(folder / "records.json"))
     tasks = _tasks(program, target, threads, database)
     measured = min(threads, len(os.sched_getaffinity(0)))
-    _warm(target)
+    warm(target)
     start, spent = time.monotonic(), _processor_s()
     while _processor_s() - spent < seconds and time.monotonic() - start < PATIENCE * seconds:
         task = _next(tasks)
@@ -157,7 +143,7 @@ def _tasks(program: IRModule, target: Target, threads: int, database: Database) 
                 rand_state=number + 1,
                 num_threads=1,
             )
-        context.pre_tuning(TRIALS, 1, context.generate_design_space(), database)
+        context.pre_tuning(_MANY, 1, context.generate_design_space(), database)
         workload = database.commit_workload(context.mod)
         found.append(_Task(context, workload, task.weight, 1.0 + estimate_tir_flops(context.mod)))
     return found
@@ -179,23 +165,14 @@ def _without_tensor_intrinsics() -> Iterator[None]:
 
 def _rules(threads: int) -> list[Any]:
     """MetaSchedule's rules for processors; for one thread without parallel loops, each of which would cost a call of the pool."""
-    from tvm.s_tir.meta_schedule.schedule_rule import ParallelizeVectorizeUnroll, ScheduleRule
+    from tvm.s_tir.meta_schedule.schedule_rule import ApplyCustomRule, ParallelizeVectorizeUnroll, ScheduleRule
 
-    rules = list(ScheduleRule.create("llvm"))
+    # Custom rules are looked up by hardware; there is none for processors, and a warning for each.
+    rules = [rule for rule in ScheduleRule.create("llvm") if not isinstance(rule, ApplyCustomRule)]
     if threads > 1:
         return rules
     alone = ParallelizeVectorizeUnroll(max_jobs_per_core=-1, max_vectorize_extent=64, unroll_max_steps=[0, 16, 64, 512])
     return [alone if isinstance(rule, ParallelizeVectorizeUnroll) else rule for rule in rules]
-
-
-def _warm(target: Target) -> None:
-    """Compile something: what the first compilation of a process sets up (1.4 s), every child then has."""
-    import tvm
-    from tvm import te
-
-    array = te.placeholder((16,), name="array")
-    doubled = te.compute((16,), lambda i: array[i] * 2.0, name="doubled")
-    tvm.compile(te.create_prim_func([array, doubled]), target=target).jit()
 
 
 def _next(tasks: list[_Task]) -> _Task | None:
@@ -211,95 +188,35 @@ def _next(tasks: list[_Task]) -> _Task | None:
 
 def _try(task: _Task, target: Target, threads: int, database: Database) -> None:
     """Draw one schedule, and time it unless it was drawn before."""
-    from tvm.s_tir.meta_schedule.database import TuningRecord
     from tvm.s_tir.meta_schedule.runner import RunnerResult
+
+    drawn = task.context.generate_measure_candidates()  # none where a hundred in a row were invalid
+    best_s, task.drawn = task.best_s, task.drawn + 1
+    for candidate in drawn:
+        seconds = _time_once(task, candidate, target, threads)
+        task.context.notify_runner_results(drawn, [RunnerResult([seconds] if seconds else None, None)])
+        if seconds is not None:
+            _record(task, candidate, seconds, target, database)
+    gained = task.best_s is not None and task.best_s < (1 - LEAST_GAIN) * (best_s or math.inf)
+    task.stale = 0 if gained else task.stale + 1
+    task.exhausted = task.stale >= (FEW_TRIALS if task.best_s is None else STALE)
+
+
+def _time_once(task: _Task, candidate: Any, target: Target, threads: int) -> float | None:
     from tvm_ffi import structural_hash
 
-    candidates = task.context.generate_measure_candidates()
-    if not candidates:
-        task.exhausted = True
-        return
-    candidate = candidates[0]
-    task.drawn += 1
     name = structural_hash(candidate.sch.mod)
-    seconds = None if name in task.seen else time_in_child(candidate, target, threads, task.best_s)
+    if name in task.seen:
+        return None
     task.seen.add(name)
-    task.context.notify_runner_results([candidate], [RunnerResult([seconds] if seconds else None, None)])
-    if seconds is None:
-        task.exhausted = task.best_s is None and task.drawn >= FEW_TRIALS
-        return
+    return time_in_child(candidate, target, threads, task.best_s)
+
+
+def _record(task: _Task, candidate: Any, seconds: float, target: Target, database: Database) -> None:
+    from tvm.s_tir.meta_schedule.database import TuningRecord
+
     task.timed += 1
-    task.best_s = min(seconds, task.best_s or seconds)
+    task.best_s = min(seconds, task.best_s or math.inf)
     database.commit_tuning_record(
         TuningRecord(candidate.sch.trace, task.workload, [seconds], target, candidate.args_info)
     )
-
-
-def time_in_child(candidate: Any, target: Target, threads: int, best_s: float | None) -> float | None:
-    """Seconds that a call of the candidate takes, least of a few times; None where it cannot be compiled or run."""
-    reader, writer = os.pipe()
-    parent = os.getpid()
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # Python 3.12 warns where the parent has threads; the child uses none
-        child = os.fork()
-    if child == 0:
-        _be_child(parent, writer, candidate, target, threads, best_s)
-    os.close(writer)
-    try:
-        ready, _, _ = select.select([reader], [], [], PATIENCE * TRIAL_LIMIT_S)
-        told = os.read(reader, 8) if ready else b""
-    finally:
-        os.close(reader)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return struct.unpack("d", told)[0] if told else None
-
-
-def _be_child(parent: int, writer: int, candidate: Any, target: Target, threads: int, best_s: float | None) -> None:
-    """Compile, run, write the time, end; never returns."""
-    try:
-        system.die_with_parent(parent)
-        resource.setrlimit(resource.RLIMIT_CPU, (TRIAL_LIMIT_S, TRIAL_LIMIT_S))
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing, descriptor)
-        os.environ.update({"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0"})
-        # In a thread of its own: TVM's pool belongs to the thread that calls it, and the parent's workers were not forked.
-        with ThreadPoolExecutor(1) as thread:
-            seconds = thread.submit(_seconds, candidate, target, best_s).result()
-        os.write(writer, struct.pack("d", seconds))
-    except Exception:  # noqa: BLE001, S110 (a schedule that fails, however it does, is one that was not timed)
-        pass
-    finally:
-        os._exit(0)
-
-
-def _seconds(candidate: Any, target: Target, best_s: float | None) -> float:
-    import tvm
-    from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
-
-    module = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(candidate.sch.mod)
-    compiled = tvm.compile(module, target=target).jit()
-    call = compiled["main"]
-    arguments = [_argument(info) for info in candidate.args_info]
-    call(*arguments)
-    start = time.perf_counter()
-    call(*arguments)
-    once = time.perf_counter() - start
-    if best_s is not None and once > _HOPELESS * best_s + 20e-6:
-        return once
-    number = max(1, round(_REPEAT_S / max(once, 1e-7)))
-    evaluate = compiled.time_evaluator("main", tvm.cpu(), number=number, repeat=_REPEATS)
-    return float(min(evaluate(*arguments).results))
-
-
-def _argument(info: Any) -> Any:
-    """Random floats; zeros for integers, which may be positions."""
-    import tvm
-
-    shape, dtype = tuple(int(extent) for extent in info.shape), str(info.dtype)
-    random = np.random.default_rng(0)
-    values = random.random(shape) if dtype.startswith(("float", "bfloat")) else np.zeros(shape)
-    return tvm.runtime.tensor(values.astype(dtype))

@@ -22,7 +22,7 @@ from autoopt.records import Deployment, Signature, TensorSpec, canonical_json
 from autoopt.testing.engine_networks import NETWORKS, Network
 from autoopt.testing.engines import Workbench
 from autoopt.workers import formats
-from autoopt.workers.engines import Source, engine, tvm, tvm_import, tvm_tuning
+from autoopt.workers.engines import Source, engine, tvm, tvm_import, tvm_lowering, tvm_trial, tvm_tuning
 from autoopt.workers.process import system
 from autoopt.workers.process.child import THREAD_VARIABLES
 
@@ -191,6 +191,37 @@ def test_positions_counted_from_the_end_are_read_from_the_end(tmp_path: Path) ->
     torch.testing.assert_close(torch.from_numpy(machine["main"](library.runtime.tensor(x.numpy())).numpy()), Last()(x))
 
 
+def _tasks(module: nn.Module, shape: tuple[int, ...], folder: Path) -> Any:
+    import tvm as library
+
+    source = formats.save(module, "module", folder, Signature("array", (TensorSpec("x", shape, "float32"),)))
+    return tvm_lowering.to_tasks(tvm_import.import_network(source, 1), library.target.Target("llvm"))
+
+
+def test_batch_normalizations_are_folded_and_convolutions_have_their_channels_last(tmp_path: Path) -> None:
+    text = _tasks(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()), (3, 16, 16), tmp_path).script()
+    assert "conv2d_nhwc" in text
+    assert "divide" not in text
+    assert "sqrt" not in text
+
+
+def test_what_has_no_loops_with_channels_last_is_taken_with_channels_first(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 4, 2, 2))
+    text = _tasks(network, (3, 16, 16), tmp_path).script()
+    assert "conv2d_nchw" in text
+    assert "nn.conv2d_transpose" not in text
+
+
+def test_an_operator_that_tvm_knows_only_from_onnx_is_imported_by_way_of_it(tmp_path: Path) -> None:
+    class Largest(nn.Module):
+        """x: float32, (N, 4, 5)."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.amax(-1)
+
+    assert "max" in _tasks(Largest(), (4, 5), tmp_path).script()
+
+
 @pytest.mark.parametrize(("activation", "name"), [(nn.GELU(), "erf"), (nn.SiLU(), "exp"), (nn.Sigmoid(), "exp")])
 def test_activations_are_vectorized_approximations_exact_to_single_precision(
     tmp_path: Path, activation: nn.Module, name: str
@@ -201,7 +232,7 @@ def test_activations_are_vectorized_approximations_exact_to_single_precision(
     signature = Signature("array", (TensorSpec("x", (4001,), "float32"),))
     target = library.target.Target("llvm")
     source = formats.save(activation, "module", tmp_path, signature)
-    program = tvm_import.to_tasks(tvm_import.import_network(source, 1), target)
+    program = tvm_lowering.to_tasks(tvm_import.import_network(source, 1), target)
     assert any(f"fast_{name}" in variable.name_hint for variable in program.get_global_vars())
     machine = relax.VirtualMachine(relax.build(program, target), library.cpu())
     x = torch.linspace(-20, 20, 4001)[None]
@@ -219,21 +250,33 @@ def test_a_networks_precision_is_that_in_which_its_kernels_multiply() -> None:
         return te.create_prim_func([a, b, te.compute((8, 8), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k))])
 
     program = library.IRModule({"first": product("float32"), "second": product("float32"), "third": product("float16")})
-    assert tvm.computed_types(program) == {"fp32": 2, "fp16": 1}
+    assert tvm_lowering.computed_types(program) == {"fp32": 2, "fp16": 1}
 
 
 def test_a_schedule_that_hangs_is_given_up_and_its_process_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tvm_tuning, "TRIAL_LIMIT_S", 1)
-    monkeypatch.setattr(tvm_tuning, "PATIENCE", 0.5)
-    monkeypatch.setattr(tvm_tuning, "_seconds", lambda *_: time.sleep(60))
+    monkeypatch.setattr(tvm_trial, "TRIAL_LIMIT_S", 1)
+    monkeypatch.setattr(tvm_trial, "PATIENCE", 0.5)
+    monkeypatch.setattr(tvm_trial, "_seconds", lambda *_: time.sleep(60))
     before = system.children(os.getpid())
-    assert tvm_tuning.time_in_child(None, None, 1, None) is None
+    assert tvm_trial.time_in_child(None, None, 1, None) is None
     assert system.children(os.getpid()) == before
 
 
 def test_a_schedule_that_fails_is_one_that_was_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tvm_tuning, "_seconds", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    assert tvm_tuning.time_in_child(None, None, 1, None) is None
+    monkeypatch.setattr(tvm_trial, "_seconds", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    assert tvm_trial.time_in_child(None, None, 1, None) is None
+
+
+def test_a_task_is_done_when_schedule_after_schedule_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([None, 1e-3, 0.995e-3, 0.9e-3, None, 0.9e-3, 0.9e-3])
+    context = SimpleNamespace(generate_measure_candidates=lambda: [None], notify_runner_results=lambda *_: None)
+    monkeypatch.setattr(tvm_tuning, "STALE", 3)
+    monkeypatch.setattr(tvm_tuning, "_time_once", lambda *_: next(times))
+    monkeypatch.setattr(tvm_tuning, "_record", lambda task, _, seconds, *__: setattr(task, "best_s", seconds))
+    task = tvm_tuning._Task(context, None, 1, 1.0)
+    while not task.exhausted:
+        tvm_tuning._try(task, None, 1, None)
+    assert task.drawn == 7
 
 
 def test_time_goes_first_to_tasks_without_a_schedule_then_to_where_the_network_spends_it() -> None:
