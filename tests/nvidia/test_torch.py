@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from autoopt.errors import FailureKind, StageError
 from autoopt.records import Deployment, nvidia
 from autoopt.records.nvidia import Gpu
-from autoopt.testing.engine_networks import NETWORKS
-from autoopt.testing.engines import cases
+from autoopt.testing.engine_networks import NETWORKS, Network
+from autoopt.testing.engines import TOLERANCE, cases
+from autoopt.testing.workbench import Workbench
 from autoopt.workers.engines import cuda, engine
 from autoopt.workers.refusal import refusing
 
@@ -89,3 +96,76 @@ def test_a_gpu_without_memory_left_is_no_refusal_that_would_be_remembered() -> N
     error = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     with pytest.raises(MemoryError, match="CUDA out of memory"), refusing("the network does not run"):
         raise error
+
+
+class _OnProcessor(TorchFunctionMode):
+    """PyTorch's GPU is the processor: what is asked of the one is done by the other."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = {name: value for name, value in (kwargs or {}).items() if name not in {"pin_memory", "device"}}
+        return func(*(self._moved(each) for each in args), **kwargs)
+
+    def _moved(self, value: Any) -> Any:
+        is_gpu = value == "cuda" if isinstance(value, str) else isinstance(value, torch.device) and value.type == "cuda"
+        return torch.device("cpu") if is_gpu else value
+
+
+class _Event:
+    clock = 0.0
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        _Event.clock += 1.5
+        self.at = _Event.clock
+
+    def synchronize(self) -> None:
+        assert self.at
+
+    def elapsed_time(self, end: _Event) -> float:
+        return end.at - self.at
+
+
+@pytest.fixture
+def waits(driver: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Yields what waited."""
+    waited: list[str] = []
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    stream = SimpleNamespace(synchronize=lambda: waited.append("stream"), wait_stream=lambda _: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    with _OnProcessor():
+        yield waited
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(
+    ("network", "fusion"),
+    [
+        (NETWORKS[0], "default"),
+        (NETWORKS[0], "channels_last"),
+        (NETWORKS[0], "fused"),
+        (NETWORKS[-1], "fused"),
+        (NETWORKS[-2], "default"),
+    ],
+)
+def test_a_call_copies_runs_copies_back_and_waits_once(
+    waits: list[str], tmp_path: Path, network: Network, fusion: str, precision: str
+) -> None:
+    asked = Deployment("pytorch", precision, fusion, batch=3, hardware="cuda")
+    workbench, artifact = Workbench(tmp_path / "bench"), tmp_path / "artifact"
+    each = engine("pytorch")
+    each.build(workbench.source(network, each.formats, asked), asked, artifact)
+    session = each.load(artifact, asked, network.signature)
+    waits.clear()
+    outputs = session(network.inputs(3))
+    assert waits == ["stream"]
+    for output, right in zip(outputs, workbench.reference(network, 3), strict=True):
+        assert output.dtype == np.float32
+        assert np.abs(output - right).mean() / right.std() <= TOLERANCE[precision]
+    assert session.device_ms() == pytest.approx(1.5)
+    effective = session.effective()
+    assert effective.hardware == "cpu", "it is told where the tensors really are"
+    assert effective.precision == precision
+    assert effective.details["TF32"] == "False"

@@ -76,9 +76,9 @@ class Session(ABC):
         """What really runs, read back from the runtime after at least one call; never an echo of what was asked."""
 
     def device_ms(self) -> float | None:
-        """What a call with the last inputs takes on the device alone: the median of several, in milliseconds, by the device's own clock.
+        """What a call with the last inputs takes on the device alone, in milliseconds by its own clock: the median of several.
 
-        None where the engine does not tell, as on every processor.
+        From the inputs' copy there to the outputs' copy back: what is missing to the time of a call is the processor's. None where the engine does not tell, as on every processor.
         """
         return None
 

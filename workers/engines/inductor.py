@@ -120,10 +120,13 @@ class InductorSession(Session):
             # The loader's own `run` takes a list: half of a call's overhead is the wrapper's way from trees to lists.
             self._run = aoti_load_package(str(package), run_single_threaded=True).loader.run
         self._package = package
-        self._on_gpu = deployment.hardware == "cuda"
-        make = CudaInputs if self._on_gpu else TorchInputs
-        self._inputs = make(signature, deployment.batch, torch_dtype(deployment.precision))
-        self._to_arrays = CudaOutputs().arrays if self._on_gpu else to_arrays
+        dtype = torch_dtype(deployment.precision)
+        self._inputs: CudaInputs | TorchInputs
+        if deployment.hardware == "cuda":
+            self._inputs, self._fetched = CudaInputs(signature, deployment.batch, dtype), CudaOutputs()
+            self._to_arrays = self._fetched.arrays
+        else:
+            self._inputs, self._to_arrays = TorchInputs(signature, deployment.batch, dtype), to_arrays
         self._inference_mode = torch.inference_mode
 
     def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -135,11 +138,11 @@ class InductorSession(Session):
         return tuple(self._run(list(tensors)))
 
     def device_ms(self) -> float | None:
-        """On a GPU."""
-        if not self._on_gpu:
+        """On a GPU; its copies included."""
+        if not isinstance(self._inputs, CudaInputs):
             return None
         with self._inference_mode():
-            return device_ms(self._outputs, self._inputs.last())
+            return device_ms(self._inputs, self._outputs, self._fetched)
 
     def effective(self) -> Effective:
         """Read from the program that the package holds: the types of its weights, the threads of its loops; and from its outputs."""

@@ -123,9 +123,14 @@ class PyTorchSession(Session):
             self._module.to(memory_format=self._layout)  # type: ignore[call-overload] # missing in PyTorch's stubs
         self._signature = signature
         self._on_gpu = deployment.hardware == "cuda"
-        make = CudaInputs if self._on_gpu else TorchInputs
-        self._inputs = make(signature, deployment.batch, dtype, self._layout)
-        self._to_arrays = CudaOutputs().arrays if self._on_gpu else to_arrays
+        self._inputs: CudaInputs | TorchInputs
+        if self._on_gpu:
+            self._inputs = CudaInputs(signature, deployment.batch, dtype, self._layout)
+            self._fetched = CudaOutputs()
+            self._to_arrays = self._fetched.arrays
+        else:
+            self._inputs = TorchInputs(signature, deployment.batch, dtype, self._layout)
+            self._to_arrays = to_arrays
         self._call = call_module
         self._inference_mode = torch.inference_mode
         self._run: Call = self._outputs
@@ -149,11 +154,11 @@ class PyTorchSession(Session):
             return self._to_arrays(self._run(self._inputs.tensors(inputs)))
 
     def device_ms(self) -> float | None:
-        """On a GPU."""
-        if not self._on_gpu:
+        """On a GPU; its copies included."""
+        if not isinstance(self._inputs, CudaInputs):
             return None
         with self._inference_mode():
-            return device_ms(self._run, self._inputs.last())
+            return device_ms(self._inputs, self._run, self._fetched)
 
     def _outputs(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if self._autocast is None:

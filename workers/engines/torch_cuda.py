@@ -89,6 +89,10 @@ class CudaInputs:
     def tensors(self, inputs: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
         """The tensors, which will hold these arrays' values; overwritten by the next call."""
         self._buffers.fill(inputs)
+        return self.send()
+
+    def send(self) -> tuple[Tensor, ...]:
+        """Put what the last call filled in on its way; the tensors that will hold it."""
         for arrived, pinned in zip(self._arrived, self._pinned, strict=True):
             arrived.copy_(pinned, non_blocking=True)
         for tensor, arrived in self._converted:
@@ -110,13 +114,17 @@ class CudaOutputs:
         """The outputs as arrays, half precision as float32; waits for the GPU."""
         import torch
 
+        self.fetch(outputs)
+        torch.cuda.current_stream().synchronize()
+        return tuple(host.numpy() for host in self._pinned)
+
+    def fetch(self, outputs: tuple[Tensor, ...]) -> None:
+        """Put them on their way back."""
         if tuple(each.shape for each in self._pinned) != tuple(each.shape for each in outputs):
             self._pinned = tuple(_pinned_for(each) for each in outputs)
         for host, output in zip(self._pinned, outputs, strict=True):
             # Converted on the GPU, for the same reason as the inputs.
             host.copy_(output.to(host.dtype), non_blocking=True)
-        torch.cuda.current_stream().synchronize()
-        return tuple(host.numpy() for host in self._pinned)
 
 
 def _pinned_for(output: Tensor) -> Tensor:
@@ -155,15 +163,15 @@ class Replay:
         return self._outputs
 
 
-def device_ms(call: Call, tensors: tuple[Tensor, ...]) -> float:
-    """What passes on the GPU from a call's first kernel to its last, in ms: the median of several, by CUDA events."""
+def device_ms(inputs: CudaInputs, call: Call, outputs: CudaOutputs) -> float:
+    """What passes on the GPU from the inputs' arrival to the outputs' leaving, in ms: the median of several calls, by CUDA events."""
     import torch
 
     times: list[float] = []
     for _ in range(_WARM_CALLS + _TIMED_CALLS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call] # PyTorch's own
         start.record()
-        call(tensors)
+        outputs.fetch(call(inputs.send()))
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end))

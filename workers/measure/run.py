@@ -19,7 +19,7 @@ from autoopt.records import Effective, Estimate, Fidelity, Measurement, Served, 
 from autoopt.records.environment import current
 from autoopt.records.measurement import SCENARIOS, SERVER, SINGLE_STREAM
 from autoopt.task.prepared import PreparedTask
-from autoopt.workers.measure import resources, statistics
+from autoopt.workers.measure import gpu, resources, statistics
 from autoopt.workers.measure.energy import energy_of, meters
 from autoopt.workers.measure.fidelity import are_class_scores, compare, require_faithful
 from autoopt.workers.measure.handle import Server, served
@@ -197,14 +197,19 @@ _SAME_RELATIVE, _SAME_ABSOLUTE = 1e-4, 1e-5
 
 def _time(asked: MeasureRequest, loaded: Loaded, artifact: Server, reference: Server) -> _Timed:
     reference.load()
+    on_gpu = asked.artifact.deployment.hardware == "cuda"
+    if on_gpu:
+        gpu.warm_up(artifact, gpu.state)
     pairs = time_pair(artifact, reference, asked.settings)
+    told = gpu.told(gpu.state()) if on_gpu else gpu.Told()
     added_bytes = artifact.added_bytes()
     for server, side in ((artifact, asked.artifact), (reference, asked.reference)):
         for thread_ns in server.thread_ns():
             resources.require_threads(thread_ns, side.deployment)
     effective = artifact.effective()
     resources.require_as_asked(effective, asked.artifact.deployment, asked.executed)
-    return _Timed(loaded, pairs, added_bytes, effective)
+    effective = replace(effective, details={**effective.details, **told.details})
+    return _Timed(loaded, replace(pairs, remarks=(*pairs.remarks, *told.remarks)), added_bytes, effective)
 
 
 def _timing(timed: _Timed) -> Timing:

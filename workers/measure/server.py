@@ -205,7 +205,12 @@ class _Server:
         return tuple(sorted((spent - self._thread_ns.get(thread, 0) for thread, spent in now.items()), reverse=True))
 
     def effective(self) -> Effective:
-        return self._opened.effective()
+        """What really ran; what a call takes on the device alone, where the engine tells."""
+        device_ms = self._opened.device_ms()
+        found = self._opened.effective()
+        if device_ms is None:
+            return found
+        return replace(found, details={**found.details, "device ms a call": f"{device_ms:.4g}"})
 
     def predict(self, inputs: Inputs, size: int) -> np.ndarray:
         """The first output for samples, (n, ...) each, in batches of ``size``; the last one is padded with its last sample."""

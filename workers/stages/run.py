@@ -18,6 +18,7 @@ from autoopt.records import Deployment, from_json, to_json
 from autoopt.task.prepared import PreparedTask
 from autoopt.workers.engines import engine as engine_named
 from autoopt.workers.engines.base import Source
+from autoopt.workers.measure.gpu import alone
 from autoopt.workers.stages.chunks import FEATURES, OUTPUTS, Chunked
 from autoopt.workers.techniques.base import Context, Taught
 
@@ -156,14 +157,16 @@ def _build(work: Work) -> dict[str, Any]:
     task = work.task
     deployment = from_json(Deployment, work.params["deployment"])
     source = _network(work, work.params["format"], task)
-    engine_named(work.name).build(source, deployment, work.out)
+    with alone(deployment.hardware):
+        engine_named(work.name).build(source, deployment, work.out)
     return {"size_bytes": _size(work.out)}
 
 
 def _measure(work: Work) -> dict[str, Any]:
     from autoopt.workers.measure.run import measure
 
-    return dict(measure(_measure_request(work)))
+    with alone(work.params["deployment"]["hardware"], work.params["reference"]["hardware"]):
+        return dict(measure(_measure_request(work)))
 
 
 def _predict(work: Work) -> dict[str, Any]:
@@ -172,7 +175,8 @@ def _predict(work: Work) -> dict[str, Any]:
 
     deployment = from_json(Deployment, work.params["deployment"])
     artifact = ServedArtifact(deployment.engine, str(work.parents[1]), deployment)
-    outputs = predict(artifact, work.task, work.name, work.params["samples"], work.cores)
+    with alone(deployment.hardware):
+        outputs = predict(artifact, work.task, work.name, work.params["samples"], work.cores)
     np.save(work.out / OUTPUTS, outputs)
     return {"samples": len(outputs)}
 
