@@ -107,8 +107,8 @@ def load(path: str | Path, *, threads: int | None = None, trust: bool = False) -
     Args:
         path: the bundle's folder.
         threads: how many threads the engine may use; as it was measured by default.
-        trust: whether code of the bundle may run. Needed for engines whose artifacts are code (pytorch, torchscript, inductor, xla, tvm),
-            unless you have exported the bundle yourself on this machine; say it only for what somebody you trust has made.
+        trust: whether code of the bundle may run. Needed for engines whose artifacts are code (pytorch, torchscript, inductor, xla, tvm,
+            tensorrt), unless you have exported the bundle yourself on this machine; say it only for what somebody you trust has made.
 
     Raises:
         BundleError: it is no bundle, is damaged, needs an engine that is not usable here, or needs trust.
