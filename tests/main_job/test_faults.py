@@ -20,6 +20,46 @@ from autoopt.testing.postgres import PostgresServer
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
+UNUSUAL = """
+import numpy as np
+import torch
+from torch import nn
+from autoopt import Task
+
+
+class Network(nn.Module):
+    \"\"\"How many rows pass depends on the data, and complex numbers stand between.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(17, 10)
+
+    def forward(self, x):
+        present = torch.nonzero(x.abs().sum(1) > 0).squeeze(1)
+        return self.head(torch.fft.rfft(x[present]).abs())
+
+
+torch.manual_seed(0)
+network = Network().eval()
+x = np.random.default_rng(0).normal(size=(900, 32)).astype(np.float32)
+with torch.inference_mode():
+    y = network(torch.from_numpy(x)).argmax(1).numpy()
+task = Task(network=network, train=(x[:300], y[:300]), validation=(x[300:600], y[300:600]), test=(x[600:], y[600:]))
+"""
+EVERY_ENGINE = """
+about: What each engine makes of it.
+scenario: single_stream
+deployment:
+  engine:
+    pytorch: {precision: fp32}
+    torchscript: {precision: fp32}
+    onnxruntime: {precision: fp32}
+    openvino: {precision: fp32}
+    litert: {precision: fp32}
+    xla: {precision: fp32}
+  threads: 1
+"""
+
 
 def test_planted_failures_end_as_outcomes_of_their_class(shell: Shell, folder: Path, task: str, spaces: Path) -> None:
     ended = shell(
@@ -35,6 +75,22 @@ def test_planted_failures_end_as_outcomes_of_their_class(shell: Shell, folder: P
     report = (job / "report.md").read_text()
     assert all(cause in report for cause in causes)
     assert (job / "bundle" / "bundle.json").exists()
+
+
+def test_a_network_that_engines_refuse_is_searched_in_the_others(shell: Shell, folder: Path) -> None:
+    """Operators that an engine lacks and shapes that depend on the data: a reason for each candidate."""
+    task, space = folder / "unusual.py", folder / "every_engine.yaml"
+    task.write_text(UNUSUAL)
+    space.write_text(EVERY_ENGINE)
+    ended = shell("run", f"{task}:task", "--space", space, "--budget", "6 candidates", "--name", "unusual")
+    assert ended.returncode == 0, ended.stderr
+    candidates = pd.read_parquet(folder / "results" / "unusual" / "candidates.parquet").set_index("engine")
+    assert candidates.loc["pytorch", "outcome"] == "measured"
+    for name in ("litert", "xla"):
+        assert candidates.loc[name, "failure"] == "unsupported", name
+        message = candidates.loc[name, "message"]
+        assert message, name
+        assert "Traceback" not in message, name
 
 
 def test_a_killed_job_goes_on_and_does_nothing_twice(
