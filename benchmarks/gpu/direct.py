@@ -94,7 +94,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         reference.load()
         fidelity = compare(artifact.predict(samples), reference.predict(samples), class_scores=True)
         warm_s = gpu.warm_up(artifact, gpu.state) if deployment.hardware == "cuda" else 0.0
-        pairs = time_pair(artifact, reference, TimingSettings(target_half_width=0.03, max_s=1.5))
+        pairs = time_pair(artifact, reference, TimingSettings(target_half_width=0.03, max_s=3.0))
         told = gpu.told(gpu.state()) if deployment.hardware == "cuda" else gpu.Told()
         effective = artifact.effective()
         resources.require_as_asked(effective, deployment, Executed())
