@@ -32,15 +32,23 @@ class Network:
             return self.make().eval()
 
     def inputs(self, batch: int, seed: int = 0) -> tuple[np.ndarray, ...]:
-        """Random inputs, ``(batch, *shape)``: normal floats; integers in [0, 16), and in [0, 256) for bytes."""
+        """Random inputs, ``(batch, *shape)``: normal floats, integers in [0, 16), bytes.
+
+        As images have their brightness and colours, a sample's channels have means of their own: where only noise differs, pooling leaves
+        all samples nearly the same answer.
+        """
         random = np.random.default_rng(seed)
         return tuple(_random(random, (batch, *spec.shape), spec.dtype) for spec in self.signature.tensors)
 
 
 def _random(random: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    channels = (*shape[:2], *[1] * len(shape[2:]))
     if dtype.startswith("float"):
-        return random.standard_normal(shape).astype(dtype)
-    return random.integers(0, 256 if dtype == "uint8" else VOCABULARY, shape).astype(dtype)
+        values = random.standard_normal(shape)
+        return (values + random.standard_normal(channels) if shape[2:] else values).astype(dtype)
+    if dtype == "uint8":
+        return (random.integers(0, 256, shape) * random.random(channels)).astype(dtype)
+    return random.integers(0, VOCABULARY, shape).astype(dtype)
 
 
 VOCABULARY = 16

@@ -12,6 +12,7 @@ from autoopt.workers.engines import engine, engines, tvm
 
 # A build takes some ten seconds: one case here, the others by `make test-slow`.
 COMPILED = ("inductor", "tvm")
+CONVERTED = ("litert", "xla")
 TUNING_S = 4.0
 """Of TVM: enough for a schedule or two of everything; how good they are is not asked here."""
 
@@ -21,8 +22,9 @@ def _cases() -> Iterator[ParameterSet]:
         for case in suite.cases(each):
             first = case.network.name == "residual" and case.deployment.threads == 1
             slow = each.name in COMPILED and not first
-            # Two seconds for a conversion, and the case shows less: one case here, too.
-            slow |= each.name == "litert" and case.deployment.fusion == "none" and not first
+            # Two seconds for a conversion, and the case shows less: one network here, too.
+            again = case.deployment.fusion != "default" or case.deployment.threads > 1
+            slow |= each.name in CONVERTED and again and case.network.name != "residual"
             marks = [pytest.mark.slow] if slow else []
             # Where there is a GPU its cases come by themselves, and are run by `pytest -m gpu`.
             if case.deployment.hardware == "cuda":
