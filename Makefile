@@ -35,7 +35,7 @@ chaos: $(STAMP)
 	@sh tools/system_packages.sh postgresql
 	$(BIN)/python -m pytest tests/chaos -m chaos
 
-# A quarter of an hour: every engine on every small network in every precision; the table is results/reference/conformance.md.
+# Three quarters of an hour: every engine on every small network in every precision; the table is results/reference/conformance.md.
 conformance: $(STAMP)
 	$(BIN)/python benchmarks/conformance/conformance.py
 

@@ -103,8 +103,8 @@ def family_of(space: Space, candidate: Candidate) -> Family:
 
 def _names(step: Step, kind: StepChoice) -> Iterator[str]:
     for parameter in kind.parameters:
-        domain = parameter.domain
-        if isinstance(domain, Listed) and not domain.ordered and len(domain.values) > 1:
+        domain, applies = parameter.domain, parameter.name in step.params
+        if applies and isinstance(domain, Listed) and not domain.ordered and len(domain.values) > 1:
             yield str(step.params[parameter.name])
 
 

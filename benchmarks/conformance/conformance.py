@@ -4,7 +4,8 @@
 
 Each case is built and served in processes of its own, with limits: an engine that crashes or hangs is a cell of the table. An artifact passes
 when its outputs agree with the network's own, what ran is what was asked, and no more threads computed; its time is the paired one against
-eager PyTorch FP32 (A B A B …, one sample, one thread). Writes ``conformance.json`` and ``conformance.md``; the last line is one JSON object.
+eager PyTorch FP32 (A B A B …, one sample, one thread). Writes ``conformance.json`` and ``conformance.md``; of a part, what the files hold of the
+others on the same machine stays. Three quarters of an hour, of which half is TVM's tuning. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from autoopt.workers.engines import engine, engines, offers
 from autoopt.workers.process import Limits, Preload
 
 REFERENCE = Deployment("pytorch")
+FILE = "conformance.json"
 SAMPLES = 64
 BUILD_S, MEASURE_S, MEMORY = 600.0, 120.0, 12_000_000_000
 RUNNING = Preload(("numpy", "torch"), ("onnxruntime", "openvino"))
@@ -52,6 +54,12 @@ class Cell:
     speedup: Estimate | None = None
     """Eager PyTorch's time divided by this artifact's."""
     build_s: float | None = None
+    taken_on: str = ""
+
+    @property
+    def case(self) -> tuple[str, str, str]:
+        """What it is of."""
+        return self.engine, self.precision, self.network
 
     @property
     def text(self) -> str:
@@ -110,7 +118,7 @@ def _network(name: str) -> Any:
 
 def run(deployment: Deployment, network: str, bench: Path) -> Cell:
     """One case."""
-    what = (deployment.engine, deployment.precision, network)
+    what, today = (deployment.engine, deployment.precision, network), f"{datetime.now(UTC):%Y-%m-%d}"
     with tempfile.TemporaryDirectory(prefix="autoopt-conformance-") as folder:
         request = {
             "deployment": to_json(deployment),
@@ -128,9 +136,9 @@ def run(deployment: Deployment, network: str, bench: Path) -> Cell:
             found = process.call(f"{_module()}:measure", request, Limits(MEASURE_S, MEMORY), RUNNING, log)
         except StageError as error:
             outcome = "refused" if error.kind is FailureKind.UNSUPPORTED else "error"
-            return Cell(*what, outcome, f"{error.kind}: {error.message}")
+            return Cell(*what, outcome, f"{error.kind}: {error.message}", taken_on=today)
     speedup = from_json(Estimate, found["speedup"])
-    return Cell(*what, "pass", "", found["agreement"], found["mean_difference"], speedup, build_s)
+    return Cell(*what, "pass", "", found["agreement"], found["mean_difference"], speedup, build_s, today)
 
 
 def _module() -> str:
@@ -151,7 +159,7 @@ def cases(only: Sequence[str], networks: Sequence[str]) -> Iterator[tuple[Deploy
 
 def table(cells: Sequence[Cell], networks: Sequence[str]) -> str:
     """Rows of engines and precisions, columns of networks; below it why what did not pass did not, and what is not offered."""
-    found = {(cell.engine, cell.precision, cell.network): cell for cell in cells}
+    found = {cell.case: cell for cell in cells}
     lines = [f"| engine | precision | {' | '.join(networks)} | lowest agreement |", "|---" * (len(networks) + 3) + "|"]
     for name, precision in dict.fromkeys((cell.engine, cell.precision) for cell in cells):
         row = [found.get((name, precision, network)) for network in networks]
@@ -165,6 +173,26 @@ def table(cells: Sequence[Cell], networks: Sequence[str]) -> str:
         if not offer.available
     ]
     return "\n".join([*lines, *(f"\n* {note}" for note in notes)])
+
+
+def head(cells: Sequence[Cell]) -> str:
+    """What stands above the table."""
+    here, days = current(), sorted({cell.taken_on for cell in cells})
+    return (
+        f"`make conformance`, {' to '.join(dict.fromkeys((days[0], days[-1])))}, {here.cpu}, {here.cores} cores ({', '.join(here.flags)}). "
+        "Eager PyTorch FP32's time over the engine's, in turn, one sample, one thread; – where the network has nothing to quantize so."
+    )
+
+
+def with_others(cells: Sequence[Cell], file: Path, here: Any) -> list[Cell]:
+    """These cells and those of other cases that the file holds of the same machine, in the order of the engines."""
+    earlier = json.loads(file.read_text()) if file.exists() else {"environment": None}
+    merged = {cell.case: cell for cell in cells}
+    if earlier["environment"] == here:
+        for cell in (from_json(Cell, each) for each in earlier["cells"]):
+            merged.setdefault(cell.case, cell)
+    order = list(engines())
+    return sorted(merged.values(), key=lambda cell: order.index(cell.engine))
 
 
 def main() -> int:
@@ -189,16 +217,14 @@ def main() -> int:
             cells.append(run(deployment, name, Path(folder)))
             print(f"{deployment.engine} {deployment.precision} {name}: {cells[-1].text} {cells[-1].why}", flush=True)
     process.shutdown()
-    here = current()
-    head = (
-        f"`make conformance`, {datetime.now(UTC):%Y-%m-%d}, {here.cpu}, {here.cores} cores ({', '.join(here.flags)}). Times over eager "
-        "PyTorch FP32's, in turn, one sample, one thread; – where the network has nothing to quantize so.\n\n"
-    )
+    here = to_json(current())
+    if given.engine or given.network:
+        cells = with_others(cells, given.out / FILE, here)
     given.out.mkdir(parents=True, exist_ok=True)
-    data = {"taken_at": datetime.now(UTC).isoformat(timespec="seconds"), "environment": to_json(here)}
-    data["cells"] = [asdict(cell) for cell in cells]
-    (given.out / "conformance.json").write_text(json.dumps(data, indent=1) + "\n")
-    (given.out / "conformance.md").write_text(head + table(cells, networks) + "\n")
+    data = {"environment": here, "cells": [asdict(cell) for cell in cells]}
+    (given.out / FILE).write_text(json.dumps(data, indent=1) + "\n")
+    all_networks = [network.name for network in NETWORKS if network.name in {cell.network for cell in cells}]
+    (given.out / FILE).with_suffix(".md").write_text(f"{head(cells)}\n\n{table(cells, all_networks)}\n")
     counts = {name: sum(cell.outcome == name for cell in cells) for name in ("pass", "refused", "error")}
     print(json.dumps({**counts, "target": {"error": 0}}))
     return 1 if counts["error"] else 0

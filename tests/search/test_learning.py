@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from autoopt.records import Candidate, Measured
 from autoopt.search.learning import EXPECTED, HOPED, MARGIN, Learning, family_of, learn
 from autoopt.search.standings import Row, Scale
-from autoopt.space import Space, recompose
+from autoopt.space import Listed, ParameterChoice, Space, recompose
 
 Outcomes = Callable[[Candidate, float, float], Measured]
 SCALE = Scale(reference_score=0.92, reference_latency_ms=2.0, max_drop=0.05)
@@ -90,3 +91,18 @@ def test_ways_that_bear_names_are_families_of_their_own(space: Space) -> None:
     assert family_of(space, by_influence) != family_of(space, late)
     shallow = recompose(space, {"student": True, "student.depth": 0.8, "student.order": "influence"})
     assert family_of(space, shallow) == family_of(space, by_influence), "depth is an amount, not a name"
+
+
+def test_a_parameter_that_does_not_apply_is_no_part_of_the_familys_name(space: Space) -> None:
+    source = ParameterChoice("source", Listed(("blocks", "factory")), "blocks", "blocks")
+    student = space.steps[0]
+    depth, order = student.parameters
+    tied = replace(student, parameters=(source, depth, replace(order, when={"student.source": ("blocks",)})))
+    space = replace(space, steps=(tied, *space.steps[1:]))
+    made, cut = (
+        recompose(space, {"student": True, "student.source": source, "student.depth": 0.4})
+        for source in ("factory", "blocks")
+    )
+    assert "order" not in made.model[0].params
+    assert family_of(space, made) == ("student factory",)
+    assert family_of(space, cut) == ("student blocks influence",)
