@@ -45,7 +45,7 @@ NEGLIGIBLE_LATENCY = 0.02
 
 def front(configs: Sequence[Config]) -> tuple[Config, ...]:
     """The configs that no other beats, by latency, the fastest first; see the module's rule."""
-    remaining = sorted(configs, key=_order)
+    remaining = sorted(configs, key=order)
     return tuple(remaining[index] for index in _kernel(Compared(remaining)))
 
 
@@ -63,7 +63,8 @@ def indistinguishable_from(config: Config, configs: Sequence[Config]) -> tuple[C
     return tuple(other for other, each in zip(others, tied, strict=True) if each)
 
 
-def _order(config: Config) -> tuple[float, float, int]:
+def order(config: Config) -> tuple[float, float, int]:
+    """By which the fastest comes first, and of those the best."""
     return (config.latency_ms.value, config.score_drop.value, config.number)
 
 

@@ -102,7 +102,7 @@ class Front(Sequence[Config]):
         return Pick(
             config=config,
             met=met,
-            reason=reason,
+            reason=" ".join(filter(None, (reason, self._standing(config)))),
             goals=goals,
             reference=self.reference,
             reference_name=self.reference_name,
@@ -116,6 +116,26 @@ class Front(Sequence[Config]):
         """What a job recommends: the fastest config that loses at most one point (of other metrics: one percent)."""
         unit = 1.0 if self.words.in_points else abs(self.reference.score.value)
         return self.pick(max_accuracy_drop=RECOMMENDED_DROP * unit)
+
+    def listed_with(self, pick: Pick | None) -> tuple[Config, ...]:
+        """The configs, the fastest first, and among them the picked one, where another stands for it on the front."""
+        if pick is None or pick.config.id in self._listed:
+            return self.configs
+        return tuple(sorted((*self.configs, pick.config), key=dominance.order))
+
+    def _standing(self, config: Config) -> str:
+        """Why a config is not listed, in a sentence; empty where it is."""
+        if config.id in self._listed or not self.configs:
+            return ""
+        tied = [f"#{other.number}" for other in self.indistinguishable_from(config) if other.id in self._listed]
+        if tied:
+            return f"It cannot be told apart from {' and '.join(tied)} of the front."
+        beating = [f"#{other.number}" for other in self.beaten_by(config)]
+        return f"It is not on the front, where {' and '.join(beating)} is ahead of it." if beating else ""
+
+    @cached_property
+    def _listed(self) -> frozenset[str]:
+        return frozenset(config.id for config in self.configs)
 
     def beaten_by(self, config: Config) -> tuple[Config, ...]:
         """The listed configs that beat this one."""

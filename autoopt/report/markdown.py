@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from autoopt.front import Front
+from autoopt.front import Front, Pick
 from autoopt.front.words import figure, interval, number
 from autoopt.report import census, load, prose
 from autoopt.report.data import ReportData
@@ -56,11 +56,11 @@ def _recommended(data: ReportData) -> list[str]:
 def _front(data: ReportData) -> str:
     if data.front is None:
         return "No front: the reference was not measured."
-    return table(*front_cells(data.front))
+    return table(*front_cells(data.front, data.recommended))
 
 
-def front_cells(front: Front) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows of the front as texts, the fastest first."""
+def front_cells(front: Front, pick: Pick | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of the front as texts, the fastest first, with the recommended config, which a star marks."""
     words = front.words
     unit = ", points" if words.in_points else ""
     under_load = any(config.rate is not None for config in front)
@@ -76,11 +76,11 @@ def front_cells(front: Front) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         "MB",
     )
     rows: list[tuple[str, ...]] = []
-    for config in front:
+    for config in front.listed_with(pick):
         drop = words.scaled(config.score_drop)
         rows.append(
             (
-                str(config.number),
+                f"{config.number} ★" if pick is not None and config.id == pick.config.id else str(config.number),
                 config.describe(),
                 figure(config.speedup, "×"),
                 interval(config.speedup),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def front_table(front: Front, pick: Pick | None = None) -> Table:
-    """The front for rich's console, the fastest first; a star marks the recommended config."""
+    """The front for rich's console, the fastest first, with the recommended config, which a star marks."""
     from rich.table import Table
     from rich.text import Text
 
@@ -33,7 +33,7 @@ def front_table(front: Front, pick: Pick | None = None) -> Table:
         "MB",
     ):
         table.add_column(name, justify="right", no_wrap=True)
-    for config in front:
+    for config in front.listed_with(pick):
         # Text, not str: descriptions may hold what rich would take for markup.
         table.add_row(
             _mark(config, front, pick),

@@ -173,3 +173,18 @@ def test_a_rate_is_met_by_the_lower_end_of_its_interval(front: Front) -> None:
         served = changed(served, number, served=held)
     assert served.pick(min_rate=100).config.number == 2
     assert served.pick(min_rate=90).config.number == 3
+
+
+def test_a_pick_for_which_another_stands_on_the_front_is_shown_with_it(
+    config: Callable[..., Config], reference: Config
+) -> None:
+    """The faster of a tied pair is listed, and loses too much by the end of its interval; the other one is what is wanted."""
+    configs = [config(1, 0.25, 0.0), config(2, 0.0495, 0.0085), config(3, 0.05, 0.0065), config(4, 0.02, 0.03)]
+    front = build_front(configs, reference)
+    assert [each.number for each in front] == [4, 2, 1]
+    picked = front.pick(max_accuracy_drop=0.01)
+    assert picked.config.number == 3
+    assert "cannot be told apart from #2 of the front" in picked.reason
+    assert [each.number for each in front.listed_with(picked)] == [4, 2, 3, 1]
+    assert front.listed_with(front.pick()) == front.configs
+    assert "#" not in front.pick().reason
