@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,17 @@ class Cell:
     """Eager PyTorch's time divided by this artifact's."""
     build_s: float | None = None
     taken_on: str = ""
+    hardware: str = "cpu"
 
     @property
-    def case(self) -> tuple[str, str, str]:
+    def row(self) -> tuple[str, str]:
+        """What stands in front of its row."""
+        return self.engine if self.hardware == "cpu" else f"{self.engine} on {self.hardware}", self.precision
+
+    @property
+    def case(self) -> tuple[str, str, str, str]:
         """What it is of."""
-        return self.engine, self.precision, self.network
+        return self.engine, self.hardware, self.precision, self.network
 
     @property
     def text(self) -> str:
@@ -118,7 +124,8 @@ def _network(name: str) -> Any:
 
 def run(deployment: Deployment, network: str, bench: Path) -> Cell:
     """One case."""
-    what, today = (deployment.engine, deployment.precision, network), f"{datetime.now(UTC):%Y-%m-%d}"
+    cell = Cell(deployment.engine, deployment.precision, network, "pass", hardware=deployment.hardware)
+    cell = replace(cell, taken_on=f"{datetime.now(UTC):%Y-%m-%d}")
     with tempfile.TemporaryDirectory(prefix="autoopt-conformance-") as folder:
         request = {
             "deployment": to_json(deployment),
@@ -136,9 +143,14 @@ def run(deployment: Deployment, network: str, bench: Path) -> Cell:
             found = process.call(f"{_module()}:measure", request, Limits(MEASURE_S, MEMORY), RUNNING, log)
         except StageError as error:
             outcome = "refused" if error.kind is FailureKind.UNSUPPORTED else "error"
-            return Cell(*what, outcome, f"{error.kind}: {error.message}", taken_on=today)
-    speedup = from_json(Estimate, found["speedup"])
-    return Cell(*what, "pass", "", found["agreement"], found["mean_difference"], speedup, build_s, today)
+            return replace(cell, outcome=outcome, why=f"{error.kind}: {error.message}")
+    return replace(
+        cell,
+        agreement=found["agreement"],
+        mean_difference=found["mean_difference"],
+        speedup=from_json(Estimate, found["speedup"]),
+        build_s=build_s,
+    )
 
 
 def _module() -> str:
@@ -159,14 +171,14 @@ def cases(only: Sequence[str], networks: Sequence[str]) -> Iterator[tuple[Deploy
 
 def table(cells: Sequence[Cell], networks: Sequence[str]) -> str:
     """Rows of engines and precisions, columns of networks; below it why what did not pass did not, and what is not offered."""
-    found = {cell.case: cell for cell in cells}
+    found = {(*cell.row, cell.network): cell for cell in cells}
     lines = [f"| engine | precision | {' | '.join(networks)} | lowest agreement |", "|---" * (len(networks) + 3) + "|"]
-    for name, precision in dict.fromkeys((cell.engine, cell.precision) for cell in cells):
+    for name, precision in dict.fromkeys(cell.row for cell in cells):
         row = [found.get((name, precision, network)) for network in networks]
         agreements = [cell.agreement for cell in row if cell is not None and cell.agreement is not None]
         lowest = f"{min(agreements):.1%}" if agreements else ""
         lines.append(f"| {name} | {precision} | {' | '.join(cell.text if cell else '–' for cell in row)} | {lowest} |")
-    notes = [f"{cell.engine} {cell.precision}, {cell.network}: {cell.why}" for cell in cells if cell.outcome != "pass"]
+    notes = [f"{' '.join(cell.row)}, {cell.network}: {cell.why}" for cell in cells if cell.outcome != "pass"]
     notes += [
         f"{name} is not offered here: {offer.reason} ({offer.remedy})"
         for name, offer in offers().items()
