@@ -14,9 +14,12 @@ MEASURE_S, LOAD_S, REPORT_S = 5.0, 40.0, 8.0
 SAMPLES_AT_LEAST = 500
 # Such parts of the test split: a job that is run again should find what an earlier one confirmed, and no two have the same time left.
 _PARTS, _SLACK = (1.0, 0.75, 0.5, 0.25, 0.1), 0.05
+_HARDLY_MORE = 1.1
 # Kept back before anything is known: what confirming so many configs takes that are on average so much faster than the
 # original (which is confirmed early), but no more than a share of the budget.
-_CONFIGS, _FASTER, _SHARE, _AT_LEAST_S = 12, 8.0, 0.2, 15.0
+_CONFIGS, _FASTER, _AT_LEAST_S = 12, 8.0, 15.0
+# A server's timing takes most of a minute and cannot be cut like a test split.
+_SHARE, _SERVER_SHARE = 0.2, 0.3
 # A long job can afford to be careful: a machine gets slower, a front longer, and half of a test split tells half as much.
 _CAREFUL, _CAREFUL_SHARE = 2.0, 0.07
 
@@ -42,6 +45,8 @@ def samples_for(
 ) -> int:
     """How many test samples to confirm by: all ``size`` of them where the time allows, else the largest part for which it does.
 
+    Judging that adds next to nothing to the timing is not cut: a server's takes a minute, and its judging a second.
+
     ``known``: identifiers of configs that need not be measured on all samples any more; ``ahead``: see `cost_s`.
     """
     if left_s is None:
@@ -49,7 +54,8 @@ def samples_for(
     for part in _PARTS:
         samples = min(size, max(int(part * size), SAMPLES_AT_LEAST))
         open_ = [config for config in configs if samples < size or config.id not in known]
-        if cost_s(open_, samples, ahead=ahead) + REPORT_S <= left_s * (1 + _SLACK):
+        cost = cost_s(open_, samples, ahead=ahead)
+        if cost + REPORT_S <= left_s * (1 + _SLACK) or cost <= _HARDLY_MORE * cost_s(open_, 0, ahead=ahead):
             return samples
     return min(size, SAMPLES_AT_LEAST)
 
@@ -60,18 +66,23 @@ def reserve_s(clock: BudgetClock, task: PreparedTask, scenario: str = "single_st
         return 0.0
     needed = _needed_s(task, scenario)
     careful = min(_CAREFUL * needed, _CAREFUL_SHARE * clock.budget.seconds)
-    return max(min(max(needed, careful), _most_s(clock.budget.seconds)), _AT_LEAST_S)
+    return max(min(max(needed, careful), _most_s(clock.budget.seconds, scenario)), _AT_LEAST_S)
 
 
 def confirms_by_all(clock: BudgetClock, task: PreparedTask, scenario: str = "single_stream") -> bool:
     """Whether the whole test split will probably be used."""
-    return clock.budget.seconds is None or _needed_s(task, scenario) <= _most_s(clock.budget.seconds)
+    if clock.budget.seconds is None:
+        return True
+    needed = _needed_s(task, scenario)
+    return needed <= _most_s(clock.budget.seconds, scenario) or needed <= _HARDLY_MORE * _needed_s(
+        task, scenario, judging=0
+    )
 
 
-def _needed_s(task: PreparedTask, scenario: str) -> float:
-    judging_s = task.splits["test"] * task.sample_ms / 1000
+def _needed_s(task: PreparedTask, scenario: str, judging: int = 1) -> float:
+    judging_s = judging * task.splits["test"] * task.sample_ms / 1000
     return _CONFIGS * (measuring_s(scenario) + judging_s / _FASTER) + REPORT_S
 
 
-def _most_s(budget_s: float) -> float:
-    return _SHARE * budget_s
+def _most_s(budget_s: float, scenario: str) -> float:
+    return (_SERVER_SHARE if scenario == "server" else _SHARE) * budget_s

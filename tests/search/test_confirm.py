@@ -93,3 +93,18 @@ def test_what_covers_most_of_the_front_is_confirmed_first_and_what_hardly_adds_w
     assert order.index(steps[0]) < order.index(steps[1]), "it covers more"
     assert (slow in order) == time_left
     assert slow not in to_confirm(front)
+
+
+@pytest.mark.parametrize("time_left", [True, False])
+def test_of_a_server_only_what_is_compared_is_confirmed_when_time_is_up(
+    config: Callable[..., Config], base: Config, *, time_left: bool
+) -> None:
+    def serves(each: Config) -> Config:
+        return replace(each, validation=replace(each.validation, scenario="server"))
+
+    pick, near = serves(config(1, 0.3, 0.0017, 0.0002)), serves(config(2, 0.2, 0.012, 0.003))
+    front = build_front([pick, near], serves(base))
+    assert near in to_confirm(front)
+    order = list(in_turn(front, {}, lambda _: time_left))
+    assert order[:2] == [pick, front.reference]
+    assert (near in order) == time_left

@@ -21,14 +21,14 @@ from autoopt.search.reserve import (
 from autoopt.task import PreparedTask
 
 
-def configs(*latencies_ms: float) -> list[Config]:
+def configs(*latencies_ms: float, scenario: str = "single_stream") -> list[Config]:
     return [
         cast(
             "Config",
             SimpleNamespace(
                 id=f"{each}",
                 latency_ms=SimpleNamespace(value=each),
-                validation=SimpleNamespace(scenario="single_stream"),
+                validation=SimpleNamespace(scenario=scenario),
             ),
         )
         for each in latencies_ms
@@ -97,3 +97,16 @@ def test_a_fast_network_keeps_back_about_what_confirming_takes() -> None:
 def test_a_long_job_keeps_more_back_than_it_needs() -> None:
     short, long = (reserve_s(BudgetClock(Budget(seconds=seconds)), task(5000, 2.0)) for seconds in (600.0, 1800.0))
     assert short < long <= 2 * short
+
+
+def test_judging_that_adds_next_to_nothing_is_not_cut() -> None:
+    assert samples_for(configs(1.0, 2.0, scenario="server"), 1000, left_s=30.0) == 1000
+    assert samples_for(configs(1.0, 20.0, scenario="server"), 1000, left_s=30.0) == SAMPLES_AT_LEAST
+    assert confirms_by_all(BudgetClock(Budget(480.0)), task(1000, 2.0), "server")
+    assert not confirms_by_all(BudgetClock(Budget(480.0)), task(10_000, 20.0), "server")
+
+
+def test_a_server_keeps_more_back_since_its_timing_cannot_be_cut() -> None:
+    clock = BudgetClock(Budget(480.0))
+    three = cost_s(configs(1.0, 1.0, 1.0, scenario="server"), 1000, ahead=True)
+    assert three <= reserve_s(clock, task(1000, 2.0), "server") <= 0.3 * 480
