@@ -17,7 +17,7 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def job(shell: Shell, folder: Path, task: str, spaces: Path) -> Path:
-    ended = shell("run", task, "--space", spaces / "tiny.yaml", "--budget", "8 candidates", "--name", "first")
+    ended = shell("run", task, "--space", spaces / "tiny.yaml", "--budget", "6 candidates", "--name", "first")
     assert ended.returncode == 0, ended.stderr
     return folder / "results" / "first"
 
@@ -31,13 +31,13 @@ def test_the_job_decides_as_many_candidates_as_its_budget_says(job: Path) -> Non
     state = json.loads((job / "state.json").read_text())
     progress = state["progress"]
     assert state["status"] == "done"
-    assert progress["measured"] + progress["eliminated"] + progress["failed"] == 8
+    assert progress["measured"] + progress["eliminated"] + progress["failed"] == 6
     assert progress["measured"] >= 3, "the reference and two more; whatever they beat is eliminated"
 
 
 def test_every_candidate_is_in_the_table_and_the_front_is_confirmed_on_test_data(job: Path) -> None:
     candidates = pd.read_parquet(job / "candidates.parquet")
-    assert len(candidates) == 8
+    assert len(candidates) == 6
     front = pd.read_csv(job / "front.csv")
     assert len(front) >= 1
     assert set(front["split"]) == {"test"}
@@ -69,8 +69,8 @@ def test_the_bundle_keeps_its_promise_in_a_fresh_process(job: Path, shell: Shell
 
 def test_candidates_share_their_coordinating_processes(job: Path) -> None:
     results = [json.loads(path.read_text()) for path in (job / "tune").glob("*/result.json")]
-    assert len(results) >= 8
-    assert len({result["pid"] for result in results}) <= 7
+    assert len(results) >= 6
+    assert len({result["pid"] for result in results}) < len(results)
 
 
 def test_the_report_names_every_config(job: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_report_names_every_config(job: Path) -> None:
 
 
 def test_the_same_job_again_computes_nothing_anew(job: Path, shell: Shell, task: str, spaces: Path) -> None:
-    ended = shell("run", task, "--space", spaces / "tiny.yaml", "--budget", "8 candidates", "--name", "second")
+    ended = shell("run", task, "--space", spaces / "tiny.yaml", "--budget", "6 candidates", "--name", "second")
     assert ended.returncode == 0, ended.stderr
     assert timeline(job.parent / "second") == []
     first, second = (pd.read_parquet(job.parent / name / "candidates.parquet") for name in ("first", "second"))

@@ -17,6 +17,9 @@ from autoopt.testing.postgres import PostgresServer
 from autoopt.testing.s3 import SECRET, S3Server
 from autoopt.testing.service import Service
 
+# A cluster's job at length; stores, studies and the service are tested each by themselves.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def away(service: Service, s3_server: S3Server, postgres: PostgresServer) -> Service:

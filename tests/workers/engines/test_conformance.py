@@ -20,11 +20,11 @@ TUNING_S = 4.0
 def _cases() -> Iterator[ParameterSet]:
     for each in engines().values():
         for case in suite.cases(each):
-            first = case.network.name == "residual" and case.deployment.threads == 1
-            slow = each.name in COMPILED and not first
-            # Two seconds for a conversion, and the case shows less: one network here, too.
-            again = case.deployment.fusion != "default" or case.deployment.threads > 1
-            slow |= each.name in CONVERTED and again and case.network.name != "residual"
+            plain = case.deployment == Deployment(each.name)
+            slow = each.name in COMPILED and not (plain and case.network.name == "residual")
+            # Two seconds for a conversion: one network in every way here, and two more kinds.
+            shown = case.network.name == "residual" or (plain and case.network.name in ("gru", "two_inputs"))
+            slow |= each.name in CONVERTED and not shown
             marks = [pytest.mark.slow] if slow else []
             # Where there is a GPU its cases come by themselves, and are run by `pytest -m gpu`.
             if case.deployment.hardware == "cuda":

@@ -51,8 +51,8 @@ CASES = (
 )
 # NNCF and LiteRT take seconds for each; the others show the same in less, and ONNX has the narrower path for attention.
 SLOW = {
-    *(("static_quantization", "litert", name) for name in ALL - {"residual", "transformer"}),
-    *(("dynamic_quantization", "litert", name) for name in ALL - {"residual", "transformer"}),
+    *(("static_quantization", "litert", name) for name in ALL - {"residual"}),
+    *(("dynamic_quantization", "litert", name) for name in ALL - {"residual"}),
     ("static_quantization", "onnx", "transformer"),
     ("static_quantization", "onnx", "residual"),
     ("static_quantization", "onnx", "lstm"),
