@@ -35,7 +35,7 @@ chaos: $(STAMP)
 	@sh tools/system_packages.sh postgresql
 	$(BIN)/python -m pytest tests/chaos -m chaos
 
-# Three quarters of an hour: every engine on every small network in every precision; the table is results/reference/conformance.md.
+# Half an hour: every engine on every small network in every precision; the table is results/reference/conformance.md.
 conformance: $(STAMP)
 	$(BIN)/python benchmarks/conformance/conformance.py
 

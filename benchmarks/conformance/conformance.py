@@ -5,7 +5,7 @@
 Each case is built and served in processes of its own, with limits: an engine that crashes or hangs is a cell of the table. An artifact passes
 when its outputs agree with the network's own, what ran is what was asked, and no more threads computed; its time is the paired one against
 eager PyTorch FP32 (A B A B …, one sample, one thread). Writes ``conformance.json`` and ``conformance.md``; of a part, what the files hold of the
-others on the same machine stays. Three quarters of an hour, of which half is TVM's tuning. The last line is one JSON object.
+others on the same machine stays. Half an hour, of which half is TVM's tuning. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def head(cells: Sequence[Cell]) -> str:
     here, days = current(), sorted({cell.taken_on for cell in cells})
     return (
         f"`make conformance`, {' to '.join(dict.fromkeys((days[0], days[-1])))}, {here.cpu}, {here.cores} cores ({', '.join(here.flags)}). "
-        "Eager PyTorch FP32's time over the engine's, in turn, one sample, one thread; – where the network has nothing to quantize so."
+        "A number is a pass: eager PyTorch FP32's time over the engine's, in turn, one sample, one thread; – where the network has nothing to quantize so."
     )
 
 
