@@ -8,13 +8,11 @@ from _pytest.mark import ParameterSet
 from autoopt.records import Deployment
 from autoopt.testing import engines as suite
 from autoopt.testing.engine_networks import NETWORKS, UNUSUAL, Network
-from autoopt.workers.engines import engine, engines, tvm
+from autoopt.workers.engines import engine, engines
 
 # A build takes some ten seconds: one case here, the others by `make test-slow`.
 COMPILED = ("inductor", "tvm")
 CONVERTED = ("litert", "xla")
-TUNING_S = 4.0
-"""Of TVM: enough for a schedule or two of everything; how good they are is not asked here."""
 
 
 def _cases() -> Iterator[ParameterSet]:
@@ -38,11 +36,6 @@ def _engine_parameters() -> Iterator[ParameterSet]:
     for name in engines():
         marks = [pytest.mark.slow] if name in COMPILED else []
         yield pytest.param(name, marks=marks)
-
-
-@pytest.fixture(autouse=True)
-def little_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tvm, "TUNING_S", TUNING_S)
 
 
 @pytest.fixture(scope="session")

@@ -38,11 +38,6 @@ LARGE = Network(
 )
 
 
-@pytest.fixture(autouse=True)
-def little_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tvm, "TUNING_S", 4.0)
-
-
 @pytest.fixture(scope="module")
 def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     return Workbench(tmp_path_factory.mktemp("workbench"))
