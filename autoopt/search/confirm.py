@@ -40,9 +40,12 @@ ADDS = 0.01
 def to_confirm(front: Front) -> tuple[Config, ...]:
     """What is measured afresh in any case: the pick, the reference, the best lossless, what of the front may meet the goal.
 
-    Not what hardly adds to the front: the same network in a slower engine, by chance a tenth of a point better.
+    Not what hardly adds to the front: the same network in a slower engine, by chance a tenth of a point better. Of a server only
+    what is compared: its timing takes most of a minute, on however few samples.
     """
     compared, most = _compared(front), _most(front)
+    if _is_server(front):
+        return tuple({config.id: config for config in compared}.values())
     added = _by_worth(front, {config.id for config in compared})
     near = (config for config, share in added if share >= ADDS and config.validation.score_drop.low <= most)
     return tuple({config.id: config for config in (*compared, *near)}.values())
@@ -69,6 +72,10 @@ def runner_up(front: Front, tried: Collection[str]) -> Config | None:
     """The fastest of those that may meet the goal."""
     most = _most(front)
     return _fastest(c for c in front.all_configs if c.validation.score_drop.low <= most and c.id not in tried)
+
+
+def _is_server(front: Front) -> bool:
+    return front.reference.validation.scenario == "server"
 
 
 def _most(front: Front) -> float:
@@ -188,12 +195,10 @@ def in_turn(
 ) -> Iterator[Config]:
     """The pick and what it is compared with, what stands in for it, the front; ``confirmed`` grows meanwhile.
 
-    Of the front what covers most comes first; what is not to be confirmed in any case, and runners-up, where there is time. Of a
-    server that is all but what is compared and the first stand-in: its timing takes most of a minute, on however few samples.
+    Of the front what covers most comes first; what is not to be confirmed in any case, a server's second stand-in, and runners-up,
+    where there is time.
     """
-    tried = set(confirmed)
-    is_server = front.reference.validation.scenario == "server"
-    wanted = _compared(front) if is_server else to_confirm(front)
+    tried, wanted = set(confirmed), to_confirm(front)
 
     def untried(configs: Iterable[Config]) -> Iterator[Config]:
         for config in configs:
@@ -204,7 +209,7 @@ def in_turn(
     yield from untried(_compared(front))
     for turn in range(STAND_INS):
         safe = stand_in(front, confirmed, tried)
-        if safe is None or (turn > 0 and is_server and not time_for([safe])):
+        if safe is None or (turn > 0 and _is_server(front) and not time_for([safe])):
             break
         yield from untried([safe])
     for config, _ in _by_worth(front, tried):

@@ -73,15 +73,17 @@ def confirms_by_all(clock: BudgetClock, task: PreparedTask, scenario: str = "sin
     """Whether the whole test split will probably be used."""
     if clock.budget.seconds is None:
         return True
-    needed = _needed_s(task, scenario)
-    return needed <= _most_s(clock.budget.seconds, scenario) or needed <= _HARDLY_MORE * _needed_s(
-        task, scenario, judging=0
-    )
+    needed, timing = _needed_s(task, scenario), _timing_s(scenario)
+    return needed <= _most_s(clock.budget.seconds, scenario) or needed <= _HARDLY_MORE * timing
 
 
-def _needed_s(task: PreparedTask, scenario: str, judging: int = 1) -> float:
-    judging_s = judging * task.splits["test"] * task.sample_ms / 1000
-    return _CONFIGS * (measuring_s(scenario) + judging_s / _FASTER) + REPORT_S
+def _needed_s(task: PreparedTask, scenario: str) -> float:
+    judging_s = task.splits["test"] * task.sample_ms / 1000
+    return _timing_s(scenario) + _CONFIGS * judging_s / _FASTER
+
+
+def _timing_s(scenario: str) -> float:
+    return _CONFIGS * measuring_s(scenario) + REPORT_S
 
 
 def _most_s(budget_s: float, scenario: str) -> float:

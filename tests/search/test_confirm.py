@@ -95,16 +95,34 @@ def test_what_covers_most_of_the_front_is_confirmed_first_and_what_hardly_adds_w
     assert slow not in to_confirm(front)
 
 
+def serving(config: Config) -> Config:
+    return replace(config, validation=replace(config.validation, scenario="server"))
+
+
 @pytest.mark.parametrize("time_left", [True, False])
 def test_of_a_server_only_what_is_compared_is_confirmed_when_time_is_up(
     config: Callable[..., Config], base: Config, *, time_left: bool
 ) -> None:
-    def serves(each: Config) -> Config:
-        return replace(each, validation=replace(each.validation, scenario="server"))
-
-    pick, near = serves(config(1, 0.3, 0.0017, 0.0002)), serves(config(2, 0.2, 0.012, 0.003))
-    front = build_front([pick, near], serves(base))
-    assert near in to_confirm(front)
+    pick, near = serving(config(1, 0.3, 0.0017, 0.0002)), serving(config(2, 0.2, 0.012, 0.003))
+    front = build_front([pick, near], serving(base))
+    assert near in front.configs
+    assert near not in to_confirm(front)
     order = list(in_turn(front, {}, lambda _: time_left))
     assert order[:2] == [pick, front.reference]
     assert (near in order) == time_left
+
+
+@pytest.mark.parametrize(("scenario", "time_left"), [("server", True), ("server", False), ("single_stream", False)])
+def test_a_second_stand_in_of_a_server_waits_for_time_to_be_left(
+    config: Callable[..., Config], base: Config, scenario: str, *, time_left: bool
+) -> None:
+    bold, *safe = config(1, 0.25, 0.003, 0.005), config(2, 0.252, 0.0006, 0.002), config(3, 0.254, 0.0005, 0.002)
+    own = [serving(each) if scenario == "server" else each for each in (bold, *safe, base)]
+    confirmed: dict[str, Measurement] = {}
+    order = []
+    for each in in_turn(build_front(own[:-1], own[-1]), confirmed, lambda _: time_left):
+        order.append(each.number)
+        failed = Estimate(0.02, 0.01, 0.03)
+        confirmed[each.id] = replace(each.validation, score_drop=failed) if each.number else each.validation
+    assert order[:3] == [1, base.number, 2], "the pick, the reference, the first stand-in"
+    assert (3 in order) == (time_left or scenario != "server")
